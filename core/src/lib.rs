@@ -1,0 +1,5 @@
+//! Strandline core.
+#![no_std]
+#![forbid(unsafe_code)]
+#[cfg(feature = "alloc")]
+extern crate alloc;
