@@ -3,3 +3,5 @@
 #![forbid(unsafe_code)]
 #[cfg(feature = "alloc")]
 extern crate alloc;
+
+pub mod bounded;
