@@ -45,11 +45,8 @@ pub struct Scan;
 impl Index for Scan {
     const EMPTY: Self = Self;
 
-    fn find(&self, _hash: u64, slots: usize, is: impl FnMut(usize) -> bool) -> Option<usize> {
-        (0..slots).find({
-            let mut is = is;
-            move |&slot| is(slot)
-        })
+    fn find(&self, _hash: u64, slots: usize, mut is: impl FnMut(usize) -> bool) -> Option<usize> {
+        (0..slots).find(|&slot| is(slot))
     }
 
     fn insert(&mut self, _hash: u64, _slot: usize, _rehash: impl Fn(usize) -> u64) {}
