@@ -5,3 +5,5 @@
 extern crate alloc;
 
 pub mod bounded;
+pub mod clock;
+pub mod time;
