@@ -6,4 +6,5 @@ extern crate alloc;
 
 pub mod bounded;
 pub mod clock;
+pub mod crypto;
 pub mod time;
