@@ -7,4 +7,5 @@ extern crate alloc;
 pub mod bounded;
 pub mod clock;
 pub mod crypto;
+pub mod rng;
 pub mod time;
