@@ -7,5 +7,7 @@ extern crate alloc;
 pub mod bounded;
 pub mod clock;
 pub mod crypto;
+pub mod id;
+pub mod name;
 pub mod rng;
 pub mod time;
