@@ -4,6 +4,7 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+pub mod addr;
 pub mod bounded;
 pub mod clock;
 pub mod crypto;
