@@ -1,0 +1,58 @@
+//! The one drain loop, shared by every runtime and the simulator.
+//!
+//! Owns the order in which outputs reach a host: until the node says [`Output::Wait`]. Hosts implement [`Transport`]
+//! (what the node does to the world) and [`Handler`] (what the application hears).
+
+use core::net::SocketAddr;
+
+use crate::node::Node;
+use crate::output::{Event, OUTPUT_LEN_MAX, Output, PersistId, Stored, StreamId};
+use crate::plan::Plan;
+use crate::time::Instant;
+
+/// The host's side of the network and of storage. Nothing here answers: answers are inputs of the node, later.
+pub trait Transport {
+    /// Sends a datagram, or loses it.
+    fn send(&mut self, to: SocketAddr, bytes: &[u8]);
+    /// Begins to open a stream; `stream_opened` or `stream_closed` follows.
+    fn open(&mut self, stream: StreamId, to: SocketAddr);
+    /// Appends a frame to a stream; never more than the room that the host last granted.
+    fn write(&mut self, stream: StreamId, bytes: &[u8]);
+    /// Closes a stream once everything written was sent; the node has forgotten it already.
+    fn close(&mut self, stream: StreamId);
+    /// Writes or deletes an entry of storage; `persisted` follows when it is durable, `persist_failed` when it cannot be.
+    fn persist(&mut self, id: PersistId, item: Stored<'_>);
+}
+
+/// The application's side: what happened.
+pub trait Handler {
+    /// An event; what it borrows is gone after the call.
+    fn on_event(&mut self, event: Event<'_>);
+}
+
+/// Ignores every event.
+impl Handler for () {
+    fn on_event(&mut self, _event: Event<'_>) {}
+}
+
+/// Carries out everything that `node` wants done now, and returns when it next wants `handle_timeout`.
+///
+/// Call it after any input (or several). It ends: one drain's outputs are bounded by the capacities of the tables.
+pub fn drain<P: Plan>(
+    node: &mut Node<P>,
+    transport: &mut impl Transport,
+    handler: &mut impl Handler,
+) -> Option<Instant> {
+    let mut buf = [0; OUTPUT_LEN_MAX];
+    loop {
+        match node.poll_output(&mut buf) {
+            Output::Send { to, bytes } => transport.send(to, bytes),
+            Output::Open { stream, to } => transport.open(stream, to),
+            Output::Write { stream, bytes } => transport.write(stream, bytes),
+            Output::Close { stream } => transport.close(stream),
+            Output::Persist { id, item } => transport.persist(id, item),
+            Output::Event(event) => handler.on_event(event),
+            Output::Wait(deadline) => return deadline,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Datagrams: the DHT's requests and replies over UDP.
+//!
+//! Owns their layout: version, network, then one [`Datagram`] in postcard, at most 1200 bytes and with
+//! nothing after it. Does not decide whom to answer. Invariant: a reply that may go to an address not yet
+//! validated (`Pong` without proof, `Denied`) is never longer than the shortest request.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DATAGRAM_LEN_MAX, NetworkId};
+use crate::addr::PackedAddr;
+use crate::crypto::{PublicKey, Signature};
+use crate::id::{Key, NodeId};
+use crate::rules::Rule;
+
+/// A 64-bit transaction id, from the node's generator: a stranger cannot guess it.
+pub type Transaction = [u8; 8];
+/// Proof that the bearer received a datagram at its address. All zero: none.
+pub type Token = [u8; 8];
+/// "I have no token yet."
+pub const NO_TOKEN: Token = [0; 8];
+
+/// One datagram without its preamble.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Datagram<'a> {
+    /// Chosen by the requester, repeated by the reply.
+    pub transaction: Transaction,
+    /// The id of the node that sends this.
+    pub sender: NodeId,
+    /// In a request: the token that the receiver gave earlier, or [`NO_TOKEN`]. In a reply: the token for
+    /// the requester's address.
+    pub token: Token,
+    /// What is asked or answered.
+    #[serde(borrow)]
+    pub body: Body<'a>,
+}
+
+/// What a datagram asks or answers. Append-only: the position is the tag on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Body<'a> {
+    /// Request: are you there? The only request sent to an address never heard from.
+    Ping {
+        /// The sender is about to go; honoured only with a valid token.
+        leaving: bool,
+        /// Asks for proof of the node id: 16 random bytes to sign.
+        challenge: Option<[u8; 16]>,
+        /// Zeros that bring the datagram to [`super::PING_LEN`] bytes.
+        pad: &'a [u8],
+    },
+    /// Request: the contacts that you know nearest to `target`.
+    FindNode {
+        /// Any 256-bit key.
+        target: Key,
+    },
+    /// Request: records at `key`, and contacts nearest to it.
+    Get {
+        /// Where the records lie (the location: the key itself, or one of its shards).
+        key: Key,
+        /// Bit n is set to ask for kind n.
+        kinds: u16,
+        /// Skip this many matching records (paging after a reply with `more`).
+        after: u16,
+        /// At most this many records; 0 asks for contacts alone.
+        limit: u8,
+    },
+    /// Request: please hold this record. Needs a valid token.
+    Put {
+        /// 0 for the record's own key, else the shard level (see [`Key::shard`]).
+        depth: u8,
+        /// The key was full at some level above: mark it `spilled`.
+        spilled: bool,
+        /// How long the record had been held before, in ms; 0 from its author.
+        age_ms: u64,
+        /// What is left of its lifetime, in ms, counted from sending.
+        remaining_ms: u64,
+        /// A signed record, see [`super::record`].
+        record: &'a [u8],
+    },
+    /// Request: deliver an application message. Needs a valid token.
+    Send {
+        /// The key that it is for; `None` when it is for this very node.
+        key: Option<Key>,
+        /// At most [`super::MESSAGE_LEN_MAX`] bytes.
+        bytes: &'a [u8],
+    },
+    /// Reply to `Ping`.
+    Pong {
+        /// The address from which the request came.
+        observed: PackedAddr,
+        /// The answer to a challenge; only sent when it is not longer than the request or the token was valid.
+        proof: Option<Proof<'a>>,
+    },
+    /// Reply to `FindNode` and `Get`: records first, then contacts as far as they fit.
+    Found {
+        /// The address from which the request came.
+        observed: PackedAddr,
+        /// There are more records than were sent: ask again with `after`.
+        more: bool,
+        /// The key is or was full here: read its sixteen children too.
+        spilled: bool,
+        /// Copies of records, each as [`super::record::Copy`] in postcard, one after the other.
+        records: &'a [u8],
+        /// Contacts of [`CONTACT_LEN`] bytes each, nearest first.
+        contacts: &'a [u8],
+    },
+    /// Reply to `Put`.
+    Stored {
+        /// The address from which the request came.
+        observed: PackedAddr,
+        /// What became of the record.
+        outcome: PutOutcome<'a>,
+    },
+    /// Reply to `Send`.
+    Delivered {
+        /// The address from which the request came.
+        observed: PackedAddr,
+        /// Whether the application took the message.
+        accepted: bool,
+        /// The application's answer, possibly empty.
+        bytes: &'a [u8],
+    },
+    /// Reply to any request that is not carried out.
+    Denied {
+        /// The address from which the request came.
+        observed: PackedAddr,
+        /// Why not.
+        reason: Denial,
+    },
+}
+
+/// A node key and its signature over a challenge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Proof<'a> {
+    /// The node's public key; its hash is the node id.
+    pub key: PublicKey,
+    /// 64 bytes over H("strandline/proof/v1", network, challenge, observed address).
+    pub signature: &'a [u8],
+}
+
+impl Proof<'_> {
+    /// The signature as an array, if it has the right length.
+    #[must_use]
+    pub fn signature(&self) -> Option<Signature> {
+        self.signature.try_into().ok()
+    }
+}
+
+/// What a holder did with a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum PutOutcome<'a> {
+    /// It is held now, or was already held with the same bytes.
+    Stored,
+    /// A newer one is held, and here it is.
+    Older {
+        /// The signed record held.
+        record: &'a [u8],
+    },
+    /// The key is full here: write one level deeper.
+    Full,
+    /// It broke a rule (signature, key, lifetime, quota, …).
+    Refused,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Denial {
+    /// The token is missing or too old; this reply carries a fresh one.
+    Token,
+    /// Too much to do just now.
+    Busy,
+    /// This node does not do that.
+    Unsupported,
+}
+
+/// Bytes of a contact on the wire: node id and packed address.
+pub const CONTACT_LEN: usize = 32 + 18;
+
+/// A node and the address where it can be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Contact {
+    /// The node's id.
+    pub id: NodeId,
+    /// Its UDP address.
+    pub addr: PackedAddr,
+}
+
+impl Contact {
+    /// The contact's bytes on the wire.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; CONTACT_LEN] {
+        let mut bytes = [0; CONTACT_LEN];
+        for (to, from) in bytes.iter_mut().zip(self.id.as_bytes().iter().chain(self.addr.as_bytes())) {
+            *to = *from;
+        }
+        bytes
+    }
+
+    /// Reads the contacts of a `Found` reply; a rest shorter than a contact is ignored.
+    pub fn iter(bytes: &[u8]) -> impl Iterator<Item = Self> + '_ {
+        bytes.chunks_exact(CONTACT_LEN).filter_map(|chunk| {
+            let (id, addr) = chunk.split_first_chunk::<32>()?;
+            Some(Self {
+                id: NodeId::from_bytes(*id),
+                addr: PackedAddr::from_bytes(*addr.first_chunk::<18>()?),
+            })
+        })
+    }
+}
+
+impl<'a> Datagram<'a> {
+    /// Decodes a datagram of `network`.
+    ///
+    /// # Errors
+    /// The rule that it breaks: [`Rule::Overlong`], [`Rule::Version`], [`Rule::Network`], [`Rule::Malformed`],
+    /// or [`Rule::Undersized`] for a request shorter than [`super::REQUEST_LEN_MIN`].
+    pub fn decode(bytes: &'a [u8], network: NetworkId) -> Result<Self, Rule> {
+        if bytes.len() > DATAGRAM_LEN_MAX {
+            return Err(Rule::Overlong);
+        }
+        let datagram: Self = super::decode_whole(super::open_preamble(bytes, network)?)?;
+        if datagram.body.is_request() && bytes.len() < super::REQUEST_LEN_MIN {
+            return Err(Rule::Undersized);
+        }
+        Ok(datagram)
+    }
+
+    /// Encodes into `buf` and returns the length; `None` when it does not fit a datagram or `buf`.
+    pub fn encode(&self, network: NetworkId, buf: &mut [u8]) -> Option<usize> {
+        let room = buf.len().min(DATAGRAM_LEN_MAX);
+        super::seal(network, self, buf.get_mut(..room)?)
+    }
+}
+
+impl Body<'_> {
+    /// Whether this asks (true) or answers (false).
+    #[must_use]
+    pub const fn is_request(&self) -> bool {
+        matches!(
+            self,
+            Self::Ping { .. }
+                | Self::FindNode { .. }
+                | Self::Get { .. }
+                | Self::Put { .. }
+                | Self::Send { .. }
+        )
+    }
+
+    /// The address under which the answering node saw this one; `None` in requests.
+    #[must_use]
+    pub const fn observed(&self) -> Option<PackedAddr> {
+        match self {
+            Self::Pong { observed, .. }
+            | Self::Found { observed, .. }
+            | Self::Stored { observed, .. }
+            | Self::Delivered { observed, .. }
+            | Self::Denied { observed, .. } => Some(*observed),
+            Self::Ping { .. }
+            | Self::FindNode { .. }
+            | Self::Get { .. }
+            | Self::Put { .. }
+            | Self::Send { .. } => None,
+        }
+    }
+}
