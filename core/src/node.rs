@@ -11,7 +11,8 @@ use crate::config::{Config, Identity};
 use crate::id::{Key, NodeId, UserId};
 use crate::name::{Handle, Name};
 use crate::output::{
-    Busy, CommandError, ConfigError, Damaged, Output, PersistId, QueryId, Restored, Stored, StreamId,
+    Busy, CommandError, ConfigError, Damaged, Output, PersistId, QueryId, Restored, Stored,
+    StreamId,
 };
 use crate::plan::Plan;
 use crate::rng::Seed;
@@ -164,7 +165,12 @@ impl<P: Plan> Node<P> {
     ///
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
-    pub fn join(&mut self, _now: Instant, _addr: SocketAddr, _within_ms: u32) -> Result<QueryId, CommandError> {
+    pub fn join(
+        &mut self,
+        _now: Instant,
+        _addr: SocketAddr,
+        _within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
         Err(CommandError::NotStarted)
     }
 
@@ -199,7 +205,12 @@ impl<P: Plan> Node<P> {
     ///
     /// # Errors
     /// [`CommandError::Myself`], [`CommandError::Full`], [`CommandError::NotStarted`], [`CommandError::Busy`].
-    pub fn follow(&mut self, _now: Instant, _handle: &Handle, _within_ms: u32) -> Result<QueryId, CommandError> {
+    pub fn follow(
+        &mut self,
+        _now: Instant,
+        _handle: &Handle,
+        _within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
         Err(CommandError::NotStarted)
     }
 
@@ -207,7 +218,12 @@ impl<P: Plan> Node<P> {
     ///
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
-    pub fn unfollow(&mut self, _now: Instant, _handle: &Handle, _within_ms: u32) -> Result<QueryId, CommandError> {
+    pub fn unfollow(
+        &mut self,
+        _now: Instant,
+        _handle: &Handle,
+        _within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
         Err(CommandError::NotStarted)
     }
 
@@ -231,7 +247,12 @@ impl<P: Plan> Node<P> {
     ///
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
-    pub fn whois(&mut self, _now: Instant, _handle: &Handle, _within_ms: u32) -> Result<QueryId, CommandError> {
+    pub fn whois(
+        &mut self,
+        _now: Instant,
+        _handle: &Handle,
+        _within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
         Err(CommandError::NotStarted)
     }
 
@@ -266,7 +287,12 @@ impl<P: Plan> Node<P> {
     ///
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
-    pub fn lookup(&mut self, _now: Instant, _key: Key, _within_ms: u32) -> Result<QueryId, CommandError> {
+    pub fn lookup(
+        &mut self,
+        _now: Instant,
+        _key: Key,
+        _within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
         Err(CommandError::NotStarted)
     }
 
@@ -291,7 +317,12 @@ impl<P: Plan> Node<P> {
     ///
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
-    pub fn get(&mut self, _now: Instant, _key: Key, _within_ms: u32) -> Result<QueryId, CommandError> {
+    pub fn get(
+        &mut self,
+        _now: Instant,
+        _key: Key,
+        _within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
         Err(CommandError::NotStarted)
     }
 
@@ -299,7 +330,13 @@ impl<P: Plan> Node<P> {
     ///
     /// # Errors
     /// [`CommandError::ValueTooLong`], [`CommandError::NotStarted`], [`CommandError::Busy`].
-    pub fn send(&mut self, _now: Instant, _key: Key, _bytes: &[u8], _within_ms: u32) -> Result<QueryId, CommandError> {
+    pub fn send(
+        &mut self,
+        _now: Instant,
+        _key: Key,
+        _bytes: &[u8],
+        _within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
         Err(CommandError::NotStarted)
     }
 
@@ -353,7 +390,12 @@ impl<P: Plan> Node<P> {
             following: 0,
             followers: 0,
             dropped: Dropped::NONE,
-            tables: [Table { name: "", used: 0, capacity: 0, bytes: 0 }; TABLES],
+            tables: [Table {
+                name: "",
+                used: 0,
+                capacity: 0,
+                bytes: 0,
+            }; TABLES],
         }
     }
 }

@@ -188,7 +188,10 @@ impl Contact {
     #[must_use]
     pub fn to_bytes(self) -> [u8; CONTACT_LEN] {
         let mut bytes = [0; CONTACT_LEN];
-        for (to, from) in bytes.iter_mut().zip(self.id.as_bytes().iter().chain(self.addr.as_bytes())) {
+        for (to, from) in bytes
+            .iter_mut()
+            .zip(self.id.as_bytes().iter().chain(self.addr.as_bytes()))
+        {
             *to = *from;
         }
         bytes

@@ -106,8 +106,13 @@ impl<'a> Get<'a> {
         issued_ms: u64,
         fanout: u8,
     ) -> Digest {
-        let parts: [&[u8]; 5] =
-            [&network.0, &request.to_be_bytes(), reader, &issued_ms.to_be_bytes(), &[fanout]];
+        let parts: [&[u8]; 5] = [
+            &network.0,
+            &request.to_be_bytes(),
+            reader,
+            &issued_ms.to_be_bytes(),
+            &[fanout],
+        ];
         C::hash("strandline/get/v1", &parts)
     }
 
@@ -121,7 +126,11 @@ impl<'a> Get<'a> {
         fanout: u8,
         secret: &SecretKey,
     ) -> Signature {
-        C::sign(secret, reader, &Self::digest::<C>(network, request, reader, issued_ms, fanout))
+        C::sign(
+            secret,
+            reader,
+            &Self::digest::<C>(network, request, reader, issued_ms, fanout),
+        )
     }
 
     /// Checks the reader's signature.
@@ -130,9 +139,18 @@ impl<'a> Get<'a> {
     /// [`Rule::Signature`].
     pub fn verify<C: Crypto>(&self, network: NetworkId) -> Result<(), Rule> {
         let signature: Signature = self.signature.try_into().map_err(|_| Rule::Signature)?;
-        let digest =
-            Self::digest::<C>(network, self.request, &self.reader, self.issued_ms, self.fanout);
-        if C::verify(&self.reader, &digest, &signature) { Ok(()) } else { Err(Rule::Signature) }
+        let digest = Self::digest::<C>(
+            network,
+            self.request,
+            &self.reader,
+            self.issued_ms,
+            self.fanout,
+        );
+        if C::verify(&self.reader, &digest, &signature) {
+            Ok(())
+        } else {
+            Err(Rule::Signature)
+        }
     }
 }
 
@@ -243,7 +261,9 @@ impl<'a> Frame<'a> {
         if len == 0 {
             return Err(Rule::Malformed);
         }
-        Ok(rest.get(..len).map(|body| (body, FRAME_PREFIX_LEN.saturating_add(len))))
+        Ok(rest
+            .get(..len)
+            .map(|body| (body, FRAME_PREFIX_LEN.saturating_add(len))))
     }
 
     /// Decodes the body of a frame of `network`.

@@ -63,7 +63,9 @@ impl NetworkId {
 
 /// Checks version and network, and returns what follows them.
 fn open_preamble(bytes: &[u8], network: NetworkId) -> Result<&[u8], Rule> {
-    let Some((&version, rest)) = bytes.split_first() else { return Err(Rule::Malformed) };
+    let Some((&version, rest)) = bytes.split_first() else {
+        return Err(Rule::Malformed);
+    };
     if version != VERSION {
         return Err(Rule::Version);
     }

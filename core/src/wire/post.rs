@@ -108,7 +108,13 @@ impl<'a> Post<'a> {
         if header.text_hash != text_hash::<C>(&wire.salt, wire.text) {
             return Err(Rule::Chain);
         }
-        Ok(Self { header, salt: wire.salt, text: wire.text, bytes, header_bytes: wire.header })
+        Ok(Self {
+            header,
+            salt: wire.salt,
+            text: wire.text,
+            bytes,
+            header_bytes: wire.header,
+        })
     }
 
     /// The hash by which the next post, or the head, names this one.
@@ -159,7 +165,11 @@ impl Draft<'_> {
         let mut header_buf = [0; 192];
         let header = postcard::to_slice(&header, &mut header_buf).ok()?;
         let hash = header_hash::<C>(network, header);
-        let wire = Wire { header, salt: self.salt, text: self.text };
+        let wire = Wire {
+            header,
+            salt: self.salt,
+            text: self.text,
+        };
         let len = postcard::to_slice(&wire, buf).ok()?.len();
         Some((len, hash))
     }

@@ -163,10 +163,12 @@ impl<'a> Record<'a> {
         if bytes.len() > RECORD_LEN_MAX {
             return Err(Rule::Overlong);
         }
-        let (signed, rest) = postcard::take_from_bytes::<&[u8]>(bytes).map_err(|_| Rule::Malformed)?;
+        let (signed, rest) =
+            postcard::take_from_bytes::<&[u8]>(bytes).map_err(|_| Rule::Malformed)?;
         let signature = rest.try_into().map_err(|_| Rule::Malformed)?;
         // Later versions may append fields: what follows the known ones is signed, kept and ignored.
-        let (body, _later) = postcard::take_from_bytes::<Body<'a>>(signed).map_err(|_| Rule::Malformed)?;
+        let (body, _later) =
+            postcard::take_from_bytes::<Body<'a>>(signed).map_err(|_| Rule::Malformed)?;
         if body.payload.len() > PAYLOAD_LEN_MAX {
             return Err(Rule::Overlong);
         }
@@ -190,7 +192,12 @@ impl<'a> Record<'a> {
     /// The record's slot at its location.
     #[must_use]
     pub const fn slot(&self) -> Slot {
-        Slot { kind: self.kind, author: self.author, subject: self.subject, page: self.page }
+        Slot {
+            kind: self.kind,
+            author: self.author,
+            subject: self.subject,
+            page: self.page,
+        }
     }
 
     /// Checks everything that the record alone can show, except the signature: lifetime, that the signer is the
@@ -237,7 +244,11 @@ impl<'a> Record<'a> {
             }
             Kind::Value => return Ok(()),
         };
-        if belongs == self.key { Ok(()) } else { Err(Rule::Key) }
+        if belongs == self.key {
+            Ok(())
+        } else {
+            Err(Rule::Key)
+        }
     }
 
     /// Checks the signature over the exact bytes received.
@@ -258,7 +269,9 @@ impl<'a> Record<'a> {
     /// # Errors
     /// [`Rule::Payload`].
     pub fn payload<T: Deserialize<'a>>(&self) -> Result<T, Rule> {
-        postcard::take_from_bytes(self.payload).map(|(value, _later)| value).map_err(|_| Rule::Payload)
+        postcard::take_from_bytes(self.payload)
+            .map(|(value, _later)| value)
+            .map_err(|_| Rule::Payload)
     }
 }
 
@@ -362,7 +375,9 @@ impl<'a> Copy<'a> {
 
     /// Encodes the copy at the start of `buf` and returns its length; `None` when it does not fit.
     pub fn encode(&self, buf: &mut [u8]) -> Option<usize> {
-        postcard::to_slice(self, buf).ok().map(|written| written.len())
+        postcard::to_slice(self, buf)
+            .ok()
+            .map(|written| written.len())
     }
 }
 
@@ -431,10 +446,16 @@ pub const HOLDER_LEN: usize = 32 + 18;
 impl<'a> Head<'a> {
     /// The holders named, newest first.
     pub fn holders(&self) -> impl Iterator<Item = (UserId, PackedAddr)> + 'a {
-        self.holders.chunks_exact(HOLDER_LEN).take(HEAD_HOLDERS_MAX).filter_map(|chunk| {
-            let (user, addr) = chunk.split_first_chunk::<32>()?;
-            Some((UserId::from_bytes(*user), PackedAddr::from_bytes(addr.try_into().ok()?)))
-        })
+        self.holders
+            .chunks_exact(HOLDER_LEN)
+            .take(HEAD_HOLDERS_MAX)
+            .filter_map(|chunk| {
+                let (user, addr) = chunk.split_first_chunk::<32>()?;
+                Some((
+                    UserId::from_bytes(*user),
+                    PackedAddr::from_bytes(addr.try_into().ok()?),
+                ))
+            })
     }
 }
 
@@ -502,10 +523,16 @@ pub const HOLDING_PER_PAGE: usize = 16;
 impl<'a> Holding<'a> {
     /// The entries of the page: author, and until when (Unix ms).
     pub fn iter(&self) -> impl Iterator<Item = (UserId, u64)> + 'a {
-        self.entries.chunks_exact(HELD_LEN).take(HOLDING_PER_PAGE).filter_map(|chunk| {
-            let (user, until) = chunk.split_first_chunk::<32>()?;
-            Some((UserId::from_bytes(*user), u64::from_be_bytes(until.try_into().ok()?)))
-        })
+        self.entries
+            .chunks_exact(HELD_LEN)
+            .take(HOLDING_PER_PAGE)
+            .filter_map(|chunk| {
+                let (user, until) = chunk.split_first_chunk::<32>()?;
+                Some((
+                    UserId::from_bytes(*user),
+                    u64::from_be_bytes(until.try_into().ok()?),
+                ))
+            })
     }
 }
 
