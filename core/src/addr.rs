@@ -138,6 +138,20 @@ pub struct Source([u8; 9]);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subnet([u8; 7]);
 
+impl Source {
+    /// Returns the packed bytes, for a hash. Strangers choose them: mix in a secret.
+    pub const fn as_bytes(&self) -> &[u8; 9] {
+        &self.0
+    }
+}
+
+impl Subnet {
+    /// Returns the packed bytes, for a hash. Strangers choose them: mix in a secret.
+    pub const fn as_bytes(&self) -> &[u8; 7] {
+        &self.0
+    }
+}
+
 /// The first byte of a [`Source`] or [`Subnet`], so that no two families share a value.
 const TAG_V4: u8 = 4;
 const TAG_V6: u8 = 6;
