@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What Strandline is tested with, as a library.
+
+pub mod fuzzing;
