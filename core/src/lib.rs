@@ -73,6 +73,7 @@ pub mod plan;
 pub mod rng;
 pub mod rules;
 pub mod time;
+pub mod timeline;
 pub mod wire;
 
 /// The README's examples, compiled.

@@ -37,6 +37,12 @@ pub enum NameError {
 }
 
 impl Name {
+    /// Stands for a name that is not known yet, in memory that starts all zero. Never sent and never shown.
+    pub(crate) const UNSET: Self = Self {
+        chars: [0; NAME_CHARS_MAX],
+        len: 0,
+    };
+
     /// Reads a name. The text must be the name exactly; nothing is trimmed or folded.
     ///
     /// # Errors

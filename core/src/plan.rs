@@ -5,12 +5,40 @@
 //! grows on the heap up to bounds. Storage is chosen by type, never by Cargo feature, so that both kinds live in one
 //! program. Invariant: whatever a plan says, protocol and behaviour are the same; only how much fits differs.
 
+use crate::bounded::{Arena, Blobs, Fixed, Index, List, Scan, Slot};
+#[cfg(feature = "alloc")]
+use crate::bounded::{Boxed, Grown, Hashed};
 use crate::crypto::{Crypto, Ed25519};
+use crate::timeline::copies::Copy;
+use crate::timeline::log::Pending;
+use crate::timeline::people::{Followed, Follower};
+use crate::timeline::persist::Entry;
 
 /// Cryptography, overlay and tables of a node.
 pub trait Plan: Sized + 'static {
     /// Hash, signatures.
     type Crypto: Crypto;
+
+    // Timeline: state.
+
+    /// Bytes of own posts, of copies with their heads, and of the profiles of those followed.
+    type Posts: Blobs;
+    /// Own posts that wait for storage.
+    type Pending: List<Option<Pending>>;
+    /// Storage entries that wait to be polled.
+    type Persists: List<Option<Entry>>;
+    /// People followed.
+    type Followed: List<Slot<Followed>>;
+    /// Finds a followed person by id.
+    type FollowedIndex: Index;
+    /// Followers known here.
+    type Followers: List<Slot<Follower>>;
+    /// Finds a follower by id.
+    type FollowersIndex: Index;
+    /// Authors of whose posts copies are kept.
+    type Copies: List<Slot<Copy>>;
+    /// Finds a copy by its author.
+    type CopiesIndex: Index;
 }
 
 /// Everything in place, no allocator: for boards with 64 KiB of RAM.
@@ -19,6 +47,16 @@ pub enum Board {}
 
 impl Plan for Board {
     type Crypto = Ed25519;
+
+    type Posts = Arena<5_120, 40>;
+    type Pending = Fixed<Option<Pending>, 4>;
+    type Persists = Fixed<Option<Entry>, 8>;
+    type Followed = Fixed<Slot<Followed>, 6>;
+    type FollowedIndex = Scan;
+    type Followers = Fixed<Slot<Follower>, 8>;
+    type FollowersIndex = Scan;
+    type Copies = Fixed<Slot<Copy>, 6>;
+    type CopiesIndex = Scan;
 }
 
 /// On the heap, growing on demand up to bounds: for servers and desktops.
@@ -29,4 +67,14 @@ pub enum Server {}
 #[cfg(feature = "alloc")]
 impl Plan for Server {
     type Crypto = Ed25519;
+
+    type Posts = Boxed<{ 256 << 20 }, 262_144>;
+    type Pending = Grown<Option<Pending>, 1_024>;
+    type Persists = Grown<Option<Entry>, 65_536>;
+    type Followed = Grown<Slot<Followed>, 10_000>;
+    type FollowedIndex = Hashed;
+    type Followers = Grown<Slot<Follower>, 65_536>;
+    type FollowersIndex = Hashed;
+    type Copies = Grown<Slot<Copy>, 10_000>;
+    type CopiesIndex = Hashed;
 }

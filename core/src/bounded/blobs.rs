@@ -16,6 +16,20 @@ use super::{Fixed, Handle, Slab, Slot};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BlobId(Handle);
 
+impl BlobId {
+    /// Packs the id into one number, never 0: see [`Handle::to_bits`].
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0.to_bits()
+    }
+
+    /// Unpacks what [`to_bits`](Self::to_bits) packed; 0 gives an id that finds nothing.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(Handle::from_bits(bits))
+    }
+}
+
 /// A store of byte strings, limited in number and in the sum of their lengths.
 ///
 /// An empty blob takes a slot and no bytes.
