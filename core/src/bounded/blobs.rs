@@ -28,6 +28,12 @@ impl BlobId {
     pub const fn from_bits(bits: u64) -> Self {
         Self(Handle::from_bits(bits))
     }
+
+    /// Tells the slot of the blob, less than [`Blobs::SLOTS`]: the place of what somebody keeps beside it.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0.index()
+    }
 }
 
 /// A store of byte strings, limited in number and in the sum of their lengths.
@@ -61,6 +67,9 @@ pub trait Blobs: Sized {
     fn insert(&mut self, bytes: &[u8]) -> Option<BlobId> {
         self.insert_parts(&[bytes])
     }
+
+    /// Gives the id of the blob in slot `index`, if there is one.
+    fn id_at(&self, index: usize) -> Option<BlobId>;
 
     /// Shows a blob; `None` when the id is stale.
     fn get(&self, id: BlobId) -> Option<&[u8]>;
@@ -182,6 +191,10 @@ impl<const BYTES: usize, const SLOTS: usize> Blobs for Arena<BYTES, SLOTS> {
         Some(BlobId(id))
     }
 
+    fn id_at(&self, index: usize) -> Option<BlobId> {
+        self.spans.handle_at(index).map(BlobId)
+    }
+
     fn get(&self, id: BlobId) -> Option<&[u8]> {
         self.bytes.get(self.spans.get(id.0)?.range())
     }
@@ -256,6 +269,10 @@ impl<const BYTES: usize, const SLOTS: usize> Blobs for Boxed<BYTES, SLOTS> {
         let id = self.blobs.insert(boxed(len, parts)?).ok()?;
         self.used += len;
         Some(BlobId(id))
+    }
+
+    fn id_at(&self, index: usize) -> Option<BlobId> {
+        self.blobs.handle_at(index).map(BlobId)
     }
 
     fn get(&self, id: BlobId) -> Option<&[u8]> {
@@ -359,6 +376,9 @@ mod tests {
         assert_eq!(blobs.get(first), Some(b"wxyz".as_slice()));
         assert!(blobs.remove(second));
         assert_eq!(blobs.get(third), Some(b"ef".as_slice()));
+        assert_eq!(blobs.id_at(third.index()), Some(third));
+        assert_eq!(blobs.id_at(second.index()), None);
+        assert_eq!(blobs.id_at(B::SLOTS), None);
         blobs.get_mut(third).unwrap().copy_from_slice(b"gh");
         assert_eq!(blobs.get(first), Some(b"wxyz".as_slice()));
         let last = blobs.insert(b"ij").unwrap();
