@@ -70,6 +70,7 @@ pub mod name;
 pub mod node;
 pub mod output;
 pub mod plan;
+pub mod records;
 pub mod rng;
 pub mod rules;
 pub mod time;

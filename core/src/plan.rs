@@ -5,10 +5,13 @@
 //! grows on the heap up to bounds. Storage is chosen by type, never by Cargo feature, so that both kinds live in one
 //! program. Invariant: whatever a plan says, protocol and behaviour are the same; only how much fits differs.
 
+use core::marker::PhantomData;
+
 use crate::bounded::{Arena, Blobs, Fixed, Index, List, Scan, Slot};
 #[cfg(feature = "alloc")]
 use crate::bounded::{Boxed, Grown, Hashed};
 use crate::crypto::{Crypto, Ed25519};
+use crate::records;
 use crate::timeline::copies::Copy;
 use crate::timeline::log::Pending;
 use crate::timeline::people::{Followed, Follower};
@@ -18,6 +21,21 @@ use crate::timeline::persist::Entry;
 pub trait Plan: Sized + 'static {
     /// Hash, signatures.
     type Crypto: Crypto;
+
+    // Records held for the network.
+
+    /// The signed records: 65,536 at most, and room for one of the longest at least.
+    type RecordBytes: Blobs;
+    /// What is known about each record beside its bytes: as many places as there are records.
+    type RecordEntries: List<records::Entry>;
+    /// Finds the records of a location.
+    type RecordIndex: Index;
+    /// Counts the records of each source.
+    type RecordSources: records::Tally;
+    /// The most records at one location, 8 at least.
+    const RECORDS_PER_LOCATION: usize;
+    /// The most records held that one source has brought.
+    const RECORDS_PER_SOURCE: usize;
 
     // Timeline: state.
 
@@ -42,11 +60,20 @@ pub trait Plan: Sized + 'static {
 }
 
 /// Everything in place, no allocator: for boards with 64 KiB of RAM.
+///
+/// `C` is the cryptography: a large simulation plugs a cheap stand-in.
 #[derive(Debug)]
-pub enum Board {}
+pub struct Board<C = Ed25519>(PhantomData<fn() -> C>);
 
-impl Plan for Board {
-    type Crypto = Ed25519;
+impl<C: Crypto + 'static> Plan for Board<C> {
+    type Crypto = C;
+
+    type RecordBytes = Arena<{ 8 << 10 }, 32>;
+    type RecordEntries = Fixed<records::Entry, 32>;
+    type RecordIndex = Scan;
+    type RecordSources = records::Recount;
+    const RECORDS_PER_LOCATION: usize = 8;
+    const RECORDS_PER_SOURCE: usize = 16;
 
     type Posts = Arena<5_120, 40>;
     type Pending = Fixed<Option<Pending>, 4>;
@@ -60,13 +87,22 @@ impl Plan for Board {
 }
 
 /// On the heap, growing on demand up to bounds: for servers and desktops.
+///
+/// `C` is the cryptography: a large simulation plugs a cheap stand-in.
 #[cfg(feature = "alloc")]
 #[derive(Debug)]
-pub enum Server {}
+pub struct Server<C = Ed25519>(PhantomData<fn() -> C>);
 
 #[cfg(feature = "alloc")]
-impl Plan for Server {
-    type Crypto = Ed25519;
+impl<C: Crypto + 'static> Plan for Server<C> {
+    type Crypto = C;
+
+    type RecordBytes = Boxed<{ 64 << 20 }, 65_536>;
+    type RecordEntries = Grown<records::Entry, 65_536>;
+    type RecordIndex = Hashed;
+    type RecordSources = records::Counts;
+    const RECORDS_PER_LOCATION: usize = 64;
+    const RECORDS_PER_SOURCE: usize = 16_384;
 
     type Posts = Boxed<{ 256 << 20 }, 262_144>;
     type Pending = Grown<Option<Pending>, 1_024>;
@@ -78,3 +114,6 @@ impl Plan for Server {
     type Copies = Grown<Slot<Copy>, 10_000>;
     type CopiesIndex = Hashed;
 }
+
+#[cfg(target_pointer_width = "32")]
+const _: () = assert!(size_of::<records::Records<Board>>() <= 9_600);

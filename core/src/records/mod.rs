@@ -1,0 +1,618 @@
+//! The store of a holder: signed records of others, by location.
+//!
+//! Owns which records are held, for how long, and what is refused. Knows nothing of the network: the node's
+//! neighbourhood is asked through a closure, and what is lost is told through another. Records of a location form a
+//! chain in the order in which they came, so that a page of a read begins where the last one ended.
+//!
+//! Invariants that a change must keep:
+//! - A record that has expired is never shown, whether it was swept or not.
+//! - A slot's record is replaced by a higher sequence only, and what is left to live never rises without one.
+//! - A refusal changes nothing but a counter and the mark that a location is full.
+//! - Entry and blob of a record have one slot number; the index holds the head of each chain and nothing else.
+
+mod entry;
+mod limits;
+mod table;
+mod tally;
+
+pub use self::entry::{AGE_MAX_MS, Entry};
+use self::limits::Counts as KindCounts;
+pub use self::limits::{
+    CLOCKLESS_LIFETIME_MAX_MS, FUTURE_MAX_MS, REMAINING_MIN_MS, RESERVED_SHARE,
+};
+use self::table::{Place, Table};
+#[cfg(feature = "alloc")]
+pub use self::tally::Counts;
+pub use self::tally::{Recount, Tally};
+use crate::addr::Source;
+use crate::bounded::{BlobId, Blobs, Fixed, List};
+use crate::clock::Clock;
+use crate::id::{Key, SHARD_DEPTH_MAX};
+use crate::plan::Plan;
+use crate::rng::Rng;
+use crate::rules::{Dropped, Rule};
+use crate::time::{Instant, earliest};
+use crate::wire::record::{Copy as RecordCopy, Kind, Kinds, Record};
+use crate::wire::{NetworkId, RECORD_LEN_MAX};
+
+/// How many slots one call of [`Records::handle_timeout`] looks at.
+pub const SWEEP_SLOTS: usize = 256;
+/// The pause between two calls that belong to one sweep, in milliseconds.
+pub const SWEEP_PACE_MS: u64 = 10;
+/// The shortest pause between two sweeps, in milliseconds.
+pub const SWEEP_PAUSE_MS: u64 = 1000;
+
+/// How many slots a put into a full store looks at for records to evict.
+pub const EVICT_SLOTS: usize = 64;
+/// How many records at most make room for one.
+const VICTIMS_MAX: usize = 8;
+/// The shortest record: three ids of 32 bytes, seven fields of one, a length and the signature.
+const RECORD_LEN_MIN: usize = 3 * 32 + 7 + 1 + 64;
+
+const _: () = assert!(VICTIMS_MAX * RECORD_LEN_MIN >= RECORD_LEN_MAX);
+
+/// Names a record for as long as its slot is held; a newer record in its place keeps the name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RecordId(BlobId);
+
+/// A record that somebody wants held.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<'a> {
+    /// The record, decoded and not yet checked.
+    pub record: Record<'a>,
+    /// The shard level at which it is offered, see [`Key::shard`].
+    pub depth: u8,
+    /// The sender says that the location is, or was, full.
+    pub spilled: bool,
+    /// How long ago the sender says that the slot was first seen.
+    pub age_ms: u64,
+    /// What the sender says is left of the lifetime.
+    pub remaining_ms: u64,
+    /// Who sent it; `None` for this node itself, which has no quota.
+    pub source: Option<Source>,
+}
+
+/// A record is held: what [`Records::put`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub struct Accepted {
+    /// The record held.
+    pub id: RecordId,
+    /// Where.
+    pub location: Key,
+    /// False if the same bytes were held already.
+    pub changed: bool,
+    /// It is the first record at its location.
+    pub gained: bool,
+}
+
+/// Why a record is not held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PutError {
+    /// A newer one is held, or another one of the same sequence: this one.
+    Older(RecordId),
+    /// Its location has no place for it: the writer goes one level deeper. The location is marked spilled.
+    Full,
+    /// The whole store is full, and nothing at this location could be marked for readers.
+    NoRoom,
+    /// It broke a rule.
+    Refused(Rule),
+}
+
+impl PutError {
+    /// The rule under which the refusal is counted.
+    #[must_use]
+    pub const fn rule(self) -> Rule {
+        match self {
+            Self::Older(_) => Rule::Older,
+            Self::Full | Self::NoRoom => Rule::Full,
+            Self::Refused(rule) => rule,
+        }
+    }
+}
+
+impl From<Rule> for PutError {
+    fn from(rule: Rule) -> Self {
+        Self::Refused(rule)
+    }
+}
+
+/// A record that is held and has at least [`REMAINING_MIN_MS`] left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held<'a> {
+    /// Its name in the store.
+    pub id: RecordId,
+    /// What it says.
+    pub kind: Kind,
+    /// The shard level at which it is held.
+    pub depth: u8,
+    /// Its location is, or was, full.
+    pub spilled: bool,
+    /// How long ago its slot was first seen by a holder, at most [`AGE_MAX_MS`].
+    pub age_ms: u64,
+    /// What is left of its lifetime, rounded down.
+    pub remaining_ms: u64,
+    /// The signed record.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Held<'a> {
+    /// The record as it is passed on.
+    #[must_use]
+    pub const fn copy(&self) -> RecordCopy<'a> {
+        RecordCopy {
+            age_ms: self.age_ms,
+            remaining_ms: self.remaining_ms,
+            record: self.bytes,
+        }
+    }
+}
+
+/// What lies at a location, as far as it has not expired.
+struct Survey {
+    counts: KindCounts,
+    /// The slot of the record that the newcomer would replace.
+    same: Option<usize>,
+}
+
+/// What a full store needs before it can take a record.
+struct Shortage {
+    bytes: usize,
+    slots: usize,
+}
+
+/// The records that a node holds for the network. See the [module](self) for what it promises.
+///
+/// A plan bounds the number of records, the sum of their lengths, how many lie at one location and how many one
+/// source may bring. At the limit of the store, records whose location this node is not responsible for make room;
+/// other live records never do.
+pub struct Records<P: Plan> {
+    table: Table<P>,
+    /// Not later than the next work of the sweep.
+    wake: Option<Instant>,
+    /// Where the sweep goes on; 0 when none is under way.
+    sweep_slot: usize,
+    /// The earliest expiry that the sweep under way has passed by.
+    passed: Option<Instant>,
+    /// Where the next search for records to evict begins.
+    evict_slot: usize,
+    dropped: Dropped,
+}
+
+impl<P: Plan> Records<P> {
+    /// A store without records. It works, but only [`Records::start`] makes it safe from chosen collisions.
+    pub const EMPTY: Self = {
+        assert!(P::RecordBytes::BYTES >= RECORD_LEN_MAX);
+        assert!(P::RECORDS_PER_LOCATION >= RESERVED_SHARE);
+        assert!(P::RECORDS_PER_LOCATION <= P::RecordBytes::SLOTS);
+        assert!(P::RECORDS_PER_SOURCE > 0);
+        Self {
+            table: Table::EMPTY,
+            wake: None,
+            sweep_slot: 0,
+            passed: None,
+            evict_slot: 0,
+            dropped: Dropped::NONE,
+        }
+    };
+
+    /// Drops all records and draws a new secret for the tables. Every [`RecordId`] is stale from then on.
+    pub fn start(&mut self, rng: &mut Rng<P::Crypto>) {
+        self.table.start(rng.next_u64());
+        (self.wake, self.passed) = (None, None);
+        (self.sweep_slot, self.evict_slot) = (0, 0);
+        self.dropped = Dropped::NONE;
+    }
+
+    /// Holds a record, after every check that a holder makes; in the order of what they cost, the signature last.
+    ///
+    /// `near` tells whether this node is among the nearest to a location: it is asked when the store is full, about
+    /// the newcomer's and those of records that might go, [`EVICT_SLOTS`] at most. `lost` is told each location of which the last record
+    /// went to make room.
+    ///
+    /// Bytes that are held already are accepted and change nothing, neither lifetime nor age (but a `spilled` is
+    /// noted). A newer record takes over the place and the age of the one that it replaces.
+    ///
+    /// # Errors
+    /// Each is counted under its [`rule`](PutError::rule), and has changed nothing but what is said here.
+    /// - [`PutError::Refused`] for [`Rule::Key`] (also a depth beyond [`SHARD_DEPTH_MAX`], and another value in
+    ///   the place of an immutable one), [`Rule::Lifetime`], [`Rule::Future`], [`Rule::Author`],
+    ///   [`Rule::Payload`], [`Rule::Signature`], or [`Rule::Quota`] when the source has brought
+    ///   [`Plan::RECORDS_PER_SOURCE`] records that are held.
+    /// - [`PutError::Older`] when the record held has a higher sequence, or the same and other bytes.
+    /// - [`PutError::Full`] when the location has no place for another record of the kind (see
+    ///   [`Plan::RECORDS_PER_LOCATION`]): those that came first stay, and the location is marked spilled. Also when
+    ///   the store is full and something is held at the location, so that the mark has a place.
+    /// - [`PutError::NoRoom`] when the store is full and nothing is held at the location.
+    pub fn put(
+        &mut self,
+        now: Instant,
+        clock: &Clock,
+        network: NetworkId,
+        offer: &Offer<'_>,
+        near: impl Fn(&Key) -> bool,
+        mut lost: impl FnMut(Key),
+    ) -> Result<Accepted, PutError> {
+        let outcome = self.admit(now, clock, network, offer, near, &mut lost);
+        if let Err(error) = outcome {
+            self.dropped.count(error.rule());
+        }
+        outcome
+    }
+
+    /// Shows the records of these kinds at a location, in the order in which they came, without the first `after`.
+    pub fn read<'s>(
+        &'s self,
+        now: Instant,
+        location: &Key,
+        kinds: Kinds,
+        after: u16,
+    ) -> impl Iterator<Item = Held<'s>> + use<'s, P> {
+        self.table
+            .chain(&self.table.place(location))
+            .filter_map(move |slot| self.at(now, slot))
+            .filter(move |held| kinds.contains(held.kind))
+            .skip(usize::from(after))
+    }
+
+    /// Tells whether a location is, or was, full, so that records of its key lie one level deeper too.
+    ///
+    /// The mark goes with the last record of the location.
+    #[must_use]
+    pub fn is_spilled(&self, location: &Key) -> bool {
+        let head = self.table.head(&self.table.place(location));
+        head.and_then(|slot| self.table.entry(slot))
+            .is_some_and(Entry::is_spilled)
+    }
+
+    /// Shows a record by its name; `None` if it is gone or expired.
+    #[must_use]
+    pub fn get(&self, now: Instant, id: RecordId) -> Option<Held<'_>> {
+        self.table.bytes().get(id.0)?;
+        self.at(now, id.0.index())
+    }
+
+    /// Counts the slots of the store: every record is in a slot below this.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.table.slots()
+    }
+
+    /// Shows the record in a slot, `None` if there is none or it has expired.
+    ///
+    /// A walk over all records goes through the slots up to [`Records::slots`], as many at a time as its caller
+    /// likes. Records stay in their slots; those that come during the walk may be missed.
+    #[must_use]
+    pub fn at(&self, now: Instant, slot: usize) -> Option<Held<'_>> {
+        let entry = self.table.entry(slot)?;
+        let remaining_ms = entry.expires().since_ms(now);
+        if remaining_ms < REMAINING_MIN_MS {
+            return None;
+        }
+        let id = self.table.id(slot)?;
+        Some(Held {
+            id: RecordId(id),
+            kind: Kind::of_tag(entry.kind_tag())?,
+            depth: entry.depth(),
+            spilled: entry.is_spilled(),
+            age_ms: entry.age_ms(now),
+            remaining_ms,
+            bytes: self.table.bytes().get(id)?,
+        })
+    }
+
+    /// Tells where a record is held; `None` if it is gone.
+    #[must_use]
+    pub fn location(&self, id: RecordId) -> Option<Key> {
+        self.table.bytes().get(id.0)?;
+        self.table.location(id.0.index())
+    }
+
+    /// Drops a record; false if it was gone. Tells `lost` the location if it was the last one there.
+    pub fn remove(&mut self, id: RecordId, mut lost: impl FnMut(Key)) -> bool {
+        let held = self.table.bytes().get(id.0).is_some();
+        if held {
+            self.free(id.0.index(), &mut lost);
+        }
+        held
+    }
+
+    /// Frees the memory of expired records, of [`SWEEP_SLOTS`] slots at most; a sweep over more goes on at the next
+    /// deadline. Tells `lost` each location of which the last record went.
+    pub fn handle_timeout(&mut self, now: Instant, mut lost: impl FnMut(Key)) {
+        if self.wake.is_none_or(|wake| now < wake) {
+            return;
+        }
+        let end = self.slots().min(self.sweep_slot + SWEEP_SLOTS);
+        for slot in self.sweep_slot..end {
+            let Some(entry) = self.table.entry(slot) else {
+                continue;
+            };
+            if entry.is_expired(now) {
+                self.free(slot, &mut lost);
+            } else {
+                self.passed = earliest(self.passed, Some(entry.expires()));
+            }
+        }
+        if end < self.slots() {
+            self.sweep_slot = end;
+            self.wake = Some(now.after_ms(SWEEP_PACE_MS));
+        } else {
+            self.sweep_slot = 0;
+            let pause_over = now.after_ms(SWEEP_PAUSE_MS);
+            self.wake = self.passed.take().map(|expires| expires.max(pause_over));
+        }
+    }
+
+    /// When [`Records::handle_timeout`] has something to do.
+    #[must_use]
+    pub const fn next_deadline(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// Counts the records, those that have expired and were not yet swept among them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.bytes().len()
+    }
+
+    /// Tells whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The most records that are ever held.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        P::RecordBytes::SLOTS
+    }
+
+    /// Counts the bytes of all records.
+    #[must_use]
+    pub fn used_bytes(&self) -> usize {
+        self.table.bytes().used_bytes()
+    }
+
+    /// The most bytes that all records have together.
+    #[must_use]
+    pub const fn bytes_max(&self) -> usize {
+        P::RecordBytes::BYTES
+    }
+
+    /// How often records were refused, and why.
+    #[must_use]
+    pub const fn dropped(&self) -> &Dropped {
+        &self.dropped
+    }
+
+    fn admit(
+        &mut self,
+        now: Instant,
+        clock: &Clock,
+        network: NetworkId,
+        offer: &Offer<'_>,
+        near: impl Fn(&Key) -> bool,
+        lost: &mut dyn FnMut(Key),
+    ) -> Result<Accepted, PutError> {
+        let record = &offer.record;
+        if offer.depth > SHARD_DEPTH_MAX {
+            return Err(PutError::Refused(Rule::Key));
+        }
+        let remaining_ms = limits::remaining_ms(now, clock, record, offer.remaining_ms)?;
+        let location = record.key.shard::<P::Crypto>(&record.author, offer.depth);
+        let place = self.table.place(&location);
+        let survey = self.survey(now, &place, record);
+        if let Some(slot) = survey.same
+            && let Some(known) = self.compare(slot, record)?
+        {
+            if offer.spilled {
+                self.table.mark_spilled(&place);
+            }
+            return Ok(Accepted {
+                id: known,
+                location,
+                changed: false,
+                gained: false,
+            });
+        }
+        record.check::<P::Crypto>()?;
+        let source = self.table.source_tag(offer.source);
+        self.check_source(source, survey.same)?;
+        let places = P::RECORDS_PER_LOCATION;
+        if survey.same.is_none()
+            && !limits::has_place(record.kind, offer.depth, &survey.counts, places)
+        {
+            self.table.mark_spilled(&place);
+            return Err(PutError::Full);
+        }
+        // To look for records that might go costs more than the signature does: `make_room` does so below.
+        let shortage = self.shortage(record.bytes.len(), survey.same);
+        if shortage.is_some() && !near(&location) {
+            return Err(self.no_room(&place));
+        }
+        record.verify::<P::Crypto>(network)?;
+
+        self.free_expired(now, &place, lost);
+        if !self.make_room(now, record.bytes.len(), survey.same, near, lost) {
+            return Err(self.no_room(&place));
+        }
+        let gained = self.table.head(&place).is_none();
+        let id = self.keep(now, &place, survey.same, offer, source, remaining_ms)?;
+        Ok(Accepted {
+            id,
+            location,
+            changed: true,
+            gained,
+        })
+    }
+
+    /// Looks at what is held at a place, without what has expired.
+    fn survey(&self, now: Instant, place: &Place, record: &Record<'_>) -> Survey {
+        let mut survey = Survey {
+            counts: [0; Kind::ALL.len()],
+            same: None,
+        };
+        for slot in self.table.chain(place) {
+            let Some(entry) = self.table.entry(slot).filter(|e| !e.is_expired(now)) else {
+                continue;
+            };
+            if let Some(count) = survey.counts.get_mut(usize::from(entry.kind_tag())) {
+                *count = count.saturating_add(1);
+            }
+            if self.table.is_same(slot, record) {
+                survey.same = Some(slot);
+            }
+        }
+        survey
+    }
+
+    /// Compares a newcomer with the record that it would replace: the id of that one if the bytes are the same,
+    /// `None` if the newcomer is newer.
+    fn compare(&self, slot: usize, record: &Record<'_>) -> Result<Option<RecordId>, PutError> {
+        let Some((held, id)) = self.table.record(slot).zip(self.table.id(slot)) else {
+            return Ok(None);
+        };
+        if held.bytes == record.bytes {
+            return Ok(Some(RecordId(id)));
+        }
+        if record.sequence <= held.sequence {
+            return Err(PutError::Older(RecordId(id)));
+        }
+        let is_immutable = |value: &Record<'_>| {
+            value.kind == Kind::Value && Key::of_value::<P::Crypto>(value.payload) == value.key
+        };
+        if held.payload != record.payload && is_immutable(&held) {
+            return Err(PutError::Refused(Rule::Key));
+        }
+        Ok(None)
+    }
+
+    /// Checks that a source may bring one more record, unless it takes the place of one that it brought itself.
+    fn check_source(&self, source: u16, same: Option<usize>) -> Result<(), Rule> {
+        let replaced = same.and_then(|slot| self.table.entry(slot));
+        let is_own = source == 0 || replaced.is_some_and(|entry| entry.source == source);
+        if is_own || self.table.count_of(source) < P::RECORDS_PER_SOURCE {
+            Ok(())
+        } else {
+            Err(Rule::Quota)
+        }
+    }
+
+    /// Tells what is short for a record of `len` bytes, in the place of `same` if there is one.
+    fn shortage(&self, len: usize, same: Option<usize>) -> Option<Shortage> {
+        let spared = same.and_then(|slot| self.table.record(slot));
+        let spared = spared.map_or(0, |record| record.bytes.len());
+        let needed = self.used_bytes().saturating_sub(spared).saturating_add(len);
+        let shortage = Shortage {
+            bytes: needed.saturating_sub(self.bytes_max()),
+            slots: usize::from(same.is_none() && self.len() >= self.capacity()),
+        };
+        (shortage.bytes > 0 || shortage.slots > 0).then_some(shortage)
+    }
+
+    /// The answer when the store is full: the writer goes deeper if readers can be told to.
+    fn no_room(&mut self, place: &Place) -> PutError {
+        if self.table.mark_spilled(place) {
+            PutError::Full
+        } else {
+            PutError::NoRoom
+        }
+    }
+
+    /// Drops the record in a slot, and tells `lost` its location if it was the last one there.
+    fn free(&mut self, slot: usize, lost: &mut dyn FnMut(Key)) {
+        if let Some(location) = self.table.free(slot) {
+            lost(location);
+        }
+    }
+
+    /// Drops what has expired at a place, so that a chain never has more than [`Plan::RECORDS_PER_LOCATION`] links.
+    fn free_expired(&mut self, now: Instant, place: &Place, lost: &mut dyn FnMut(Key)) {
+        loop {
+            let expired = self.table.chain(place).find(|&slot| {
+                let entry = self.table.entry(slot);
+                entry.is_some_and(|entry| entry.is_expired(now))
+            });
+            let Some(slot) = expired else { return };
+            self.free(slot, lost);
+        }
+    }
+
+    /// Makes room for a record of `len` bytes: drops records that have expired or for whose location this node is
+    /// not among the nearest. False, and nothing dropped, if among [`EVICT_SLOTS`] slots there were not enough.
+    fn make_room(
+        &mut self,
+        now: Instant,
+        len: usize,
+        same: Option<usize>,
+        near: impl Fn(&Key) -> bool,
+        lost: &mut dyn FnMut(Key),
+    ) -> bool {
+        let Some(mut shortage) = self.shortage(len, same) else {
+            return true;
+        };
+        let mut victims: Fixed<usize, VICTIMS_MAX> = Fixed::EMPTY;
+        for _ in 0..self.slots().min(EVICT_SLOTS) {
+            let slot = self.evict_slot;
+            self.evict_slot = (slot + 1) % self.slots();
+            let Some((entry, record)) = self.table.entry(slot).zip(self.table.record(slot)) else {
+                continue;
+            };
+            let may_go = entry.is_expired(now)
+                || self
+                    .table
+                    .location(slot)
+                    .is_some_and(|location| !near(&location));
+            if same == Some(slot) || !may_go {
+                continue;
+            }
+            shortage.bytes = shortage.bytes.saturating_sub(record.bytes.len());
+            shortage.slots = 0;
+            if victims.push(slot).is_err() {
+                return false;
+            }
+            if shortage.bytes == 0 {
+                for &slot in victims.iter() {
+                    self.free(slot, lost);
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Keeps a record that passed every check, in the place of an older one or at the end of its place.
+    fn keep(
+        &mut self,
+        now: Instant,
+        place: &Place,
+        same: Option<usize>,
+        offer: &Offer<'_>,
+        source: u16,
+        remaining_ms: u64,
+    ) -> Result<RecordId, PutError> {
+        let record = &offer.record;
+        let expires = now.after_ms(remaining_ms);
+        let slot = match same {
+            Some(slot) => self
+                .table
+                .replace(slot, record, source, expires)
+                .then_some(slot),
+            None => {
+                let entry = Entry::new(now, record.kind, offer.depth, offer.age_ms, expires);
+                self.table.insert(place, record, source, entry)
+            }
+        };
+        let id = slot.and_then(|slot| self.table.id(slot));
+        let id = id.ok_or(PutError::NoRoom)?;
+        self.wake = earliest(self.wake, Some(expires));
+        if self.sweep_slot > 0 {
+            self.passed = earliest(self.passed, Some(expires));
+        }
+        if offer.spilled {
+            self.table.mark_spilled(place);
+        }
+        Ok(RecordId(id))
+    }
+}
