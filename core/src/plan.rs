@@ -12,10 +12,9 @@ use crate::bounded::{Arena, Blobs, Fixed, Index, List, Scan, Slot};
 use crate::bounded::{Boxed, Grown, Hashed};
 use crate::crypto::{Crypto, Ed25519};
 use crate::records;
-use crate::timeline::copies::Copy;
-use crate::timeline::log::Pending;
+use crate::timeline::errands::Errand;
 use crate::timeline::people::{Followed, Follower};
-use crate::timeline::persist::Entry;
+use crate::timeline::{copies, log, persist};
 
 /// Cryptography, overlay and tables of a node.
 pub trait Plan: Sized + 'static {
@@ -41,10 +40,10 @@ pub trait Plan: Sized + 'static {
 
     /// Bytes of own posts, of copies with their heads, and of the profiles of those followed.
     type Posts: Blobs;
-    /// Own posts that wait for storage.
-    type Pending: List<Option<Pending>>;
+    /// Own posts that are not durable yet.
+    type PostsPending: List<Option<log::Pending>>;
     /// Storage entries that wait to be polled.
-    type Persists: List<Option<Entry>>;
+    type Persists: List<Option<persist::Entry>>;
     /// People followed.
     type Followed: List<Slot<Followed>>;
     /// Finds a followed person by id.
@@ -54,9 +53,11 @@ pub trait Plan: Sized + 'static {
     /// Finds a follower by id.
     type FollowersIndex: Index;
     /// Authors of whose posts copies are kept.
-    type Copies: List<Slot<Copy>>;
+    type Copies: List<Slot<copies::Copy>>;
     /// Finds a copy by its author.
     type CopiesIndex: Index;
+    /// What is to be said over streams.
+    type Errands: List<Slot<Errand>>;
 }
 
 /// Everything in place, no allocator: for boards with 64 KiB of RAM.
@@ -76,14 +77,15 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     const RECORDS_PER_SOURCE: usize = 16;
 
     type Posts = Arena<5_120, 40>;
-    type Pending = Fixed<Option<Pending>, 4>;
-    type Persists = Fixed<Option<Entry>, 8>;
+    type PostsPending = Fixed<Option<log::Pending>, 4>;
+    type Persists = Fixed<Option<persist::Entry>, 8>;
     type Followed = Fixed<Slot<Followed>, 6>;
     type FollowedIndex = Scan;
     type Followers = Fixed<Slot<Follower>, 8>;
     type FollowersIndex = Scan;
-    type Copies = Fixed<Slot<Copy>, 6>;
+    type Copies = Fixed<Slot<copies::Copy>, 6>;
     type CopiesIndex = Scan;
+    type Errands = Fixed<Slot<Errand>, 4>;
 }
 
 /// On the heap, growing on demand up to bounds: for servers and desktops.
@@ -105,14 +107,15 @@ impl<C: Crypto + 'static> Plan for Server<C> {
     const RECORDS_PER_SOURCE: usize = 16_384;
 
     type Posts = Boxed<{ 256 << 20 }, 262_144>;
-    type Pending = Grown<Option<Pending>, 1_024>;
-    type Persists = Grown<Option<Entry>, 65_536>;
+    type PostsPending = Grown<Option<log::Pending>, 1_024>;
+    type Persists = Grown<Option<persist::Entry>, 65_536>;
     type Followed = Grown<Slot<Followed>, 10_000>;
     type FollowedIndex = Hashed;
     type Followers = Grown<Slot<Follower>, 65_536>;
     type FollowersIndex = Hashed;
-    type Copies = Grown<Slot<Copy>, 10_000>;
+    type Copies = Grown<Slot<copies::Copy>, 10_000>;
     type CopiesIndex = Hashed;
+    type Errands = Grown<Slot<Errand>, 1_024>;
 }
 
 #[cfg(target_pointer_width = "32")]

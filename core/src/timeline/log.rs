@@ -76,7 +76,7 @@ pub struct Log<P: Plan> {
     reserved: u64,
     /// The number up to which heads reserve now, published or not.
     reserving: u64,
-    pending: Ring<Pending, P::Pending>,
+    pending: Ring<Pending, P::PostsPending>,
     /// The newest post that may be shown: number and hash.
     shown: u64,
     shown_hash: Digest,
@@ -258,8 +258,11 @@ impl<P: Plan> Log<P> {
         }
     }
 
-    /// Everything up to `up_to` is durable.
+    /// Everything up to `up_to` is durable in the host's storage; without effect where holders make posts durable.
     pub fn persisted(&mut self, me: &Me<P>, posts: &Posts<P>, up_to: PersistId) {
+        if me.durability() != Durability::Host {
+            return;
+        }
         while let Some(pending) = self.pending.front().copied() {
             if pending.persist > up_to {
                 break;
@@ -268,6 +271,20 @@ impl<P: Plan> Log<P> {
             self.pending.pop_front();
         }
         self.update_shown(me, posts);
+    }
+
+    /// Without storage (`Durability::Holders`): a post is durable once enough followers confirmed that they hold it.
+    pub fn on_confirmed(&mut self, now: Instant, me: &Me<P>, people: &People<P>) {
+        let Durability::Holders(wanted) = me.durability() else {
+            return;
+        };
+        while let Some(pending) = self.pending.front().copied() {
+            if people.confirmations(now, pending.seq) < usize::from(wanted) {
+                break;
+            }
+            self.durable = pending.seq;
+            self.pending.pop_front();
+        }
     }
 
     /// The storage failed: posts that are not durable are dropped, as if they had never been. The caller mutes [`Me`].

@@ -2,16 +2,20 @@
 //!
 //! [`Timeline`] composes the parts and carries what one learns to the others. The parts are plain structs:
 //! [`me`] (who signs), [`log`] (own posts), [`people`] (followed and followers), [`copies`] (others' posts, for a
-//! while), [`posts`] (the bytes of both), [`persist`] (what storage has to write). Invariant: nothing here does I/O or
+//! while), [`posts`] (the bytes of both), [`persist`] (what storage has to write), together in [`state::State`];
+//! [`errands`] (what is to be said over streams). Invariant: nothing here does I/O or
 //! knows a node's key; records go through the DHT, frames through streams.
 
 pub mod chain;
 pub mod copies;
+pub mod errands;
 pub mod log;
 pub mod me;
 pub mod people;
 pub mod persist;
 pub mod posts;
+pub mod state;
+pub mod tags;
 
 use serde::Deserialize;
 
