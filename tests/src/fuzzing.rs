@@ -5,6 +5,10 @@
 //! panics only where core does, or where a promise of the decoders is broken. It decides nothing about
 //! where bytes come from.
 
+mod node;
+
+pub use node::{Step, node};
+
 use strandline_core::crypto::Ed25519;
 use strandline_core::rules::Rule;
 use strandline_core::wire::datagram::{Body, Contact, Datagram, PutOutcome};
@@ -25,11 +29,12 @@ pub const NETWORK: NetworkId = NetworkId(*b"fuzz");
 pub type Target = fn(&[u8]) -> Result<(), Rule>;
 
 /// Every target under the name that its corpus and its binary in `tests/fuzz` have.
-pub const TARGETS: [(&str, Target); 4] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("datagram", datagram),
     ("frame", frame),
     ("record", record),
     ("post", post),
+    ("node", node),
 ];
 
 /// Decodes a datagram and what it carries. What decodes is encoded again, to the same value and in at

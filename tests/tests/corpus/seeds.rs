@@ -1,0 +1,156 @@
+//! The seeds of each target: messages that are valid, and the ways to be refused that mutation rarely finds.
+
+use strandline_core::id::{Key, NodeId};
+use strandline_core::wire::datagram::{Body, Contact};
+use strandline_core::wire::frame::Frame;
+use strandline_core::wire::record::Kind;
+use strandline_core::wire::{
+    DATAGRAM_LEN_MAX, FRAME_LEN_MAX, POST_LEN_MAX, RECORD_LEN_MAX, TEXT_LEN_MAX,
+};
+
+use crate::messages::{
+    Author, address, copy_of, datagram, datagrams, found, frame, get, post_of, streams,
+};
+use crate::scripts;
+
+/// A file: its name and its bytes.
+pub type Seed = (String, Vec<u8>);
+
+/// The seeds of every target.
+pub fn all() -> [(&'static str, Vec<Seed>); 5] {
+    [
+        ("datagram", of_datagram()),
+        ("frame", of_frame()),
+        ("record", of_record()),
+        ("post", of_post()),
+        ("node", of_node()),
+    ]
+}
+
+fn of_datagram() -> Vec<Seed> {
+    let value = value();
+    let mut seeds: Vec<Seed> = datagrams(&value)
+        .into_iter()
+        .map(|(name, body)| seed(name, datagram(body)))
+        .collect();
+    let contact = Contact {
+        id: NodeId::from_bytes([3; 32]),
+        addr: address(),
+    };
+    let find = datagram(Body::FindNode { target: Key::ZERO });
+    let short = datagram(Body::Ping {
+        leaving: false,
+        challenge: None,
+        pad: &[],
+    });
+    seeds.extend([
+        seed("valid-records", found(&copy_of(&value), &[])),
+        seed(
+            "valid-contacts",
+            found(&[], &[contact.to_bytes(); 20].concat()),
+        ),
+        seed("refused-undersized", short),
+        seed("refused-malformed", one_more(&find)),
+        seed("refused-overlong", vec![1; DATAGRAM_LEN_MAX + 1]),
+        seed("refused-version", vec![0; 100]),
+        seed("refused-network", vec![1; 100]),
+    ]);
+    seeds
+}
+
+fn of_frame() -> Vec<Seed> {
+    let records = records();
+    let profile = Author::new(2).record(Kind::Profile, LIFETIME_MS);
+    let post = post_of("flotsam");
+    let mut seeds: Vec<Seed> = streams(&records, &profile, &post)
+        .into_iter()
+        .map(|(name, frames)| seed(name, frames.into_iter().flat_map(frame).collect()))
+        .collect();
+    let broken = flip_last(&post);
+    let too_long = u16::try_from(FRAME_LEN_MAX + 1).unwrap().to_be_bytes();
+    seeds.extend([
+        seed("valid-get", get()),
+        seed("valid-half", frame(Frame::Working)[..3].to_vec()),
+        seed("refused-chain", frame(Frame::Post { post: &broken })),
+        seed("refused-malformed", vec![0, 0]),
+        seed("refused-overlong", too_long.to_vec()),
+    ]);
+    seeds
+}
+
+fn of_record() -> Vec<Seed> {
+    let mut seeds: Vec<Seed> = records()
+        .into_iter()
+        .map(|(kind, bytes)| seed(&format!("valid-{kind:?}").to_lowercase(), bytes))
+        .collect();
+    seeds.extend([
+        seed("refused-lifetime", Author::new(1).record(Kind::Value, 0)),
+        seed("refused-malformed", one_more(&value())),
+        seed("refused-overlong", vec![0; RECORD_LEN_MAX + 1]),
+        seed("refused-signature", flip_last(&value())),
+    ]);
+    seeds
+}
+
+fn of_post() -> Vec<Seed> {
+    let post = post_of("tide");
+    let longest = "\u{1f30a}".repeat(TEXT_LEN_MAX / 4);
+    vec![
+        seed("valid-text", post.clone()),
+        seed("valid-empty", post_of("")),
+        seed("valid-longest", post_of(&longest)),
+        seed("refused-chain", flip_last(&post)),
+        seed("refused-malformed", one_more(&post)),
+        seed("refused-overlong", vec![0; POST_LEN_MAX + 1]),
+    ]
+}
+
+fn of_node() -> Vec<Seed> {
+    let valid = |seeds: Vec<Seed>| {
+        let valid = seeds
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("valid-"));
+        valid.map(|(_, bytes)| bytes).collect::<Vec<_>>()
+    };
+    let (datagrams, streams) = (valid(of_datagram()), valid(of_frame()));
+    vec![
+        seed("valid-alone", scripts::alone()),
+        seed("valid-commands", scripts::every_command()),
+        seed("valid-storage-fails", scripts::storage_fails()),
+        seed("valid-strangers", scripts::strangers(&datagrams)),
+        seed("valid-answers", scripts::answers(&datagrams)),
+        seed("valid-requests", scripts::requests(&datagrams)),
+        seed("valid-streams", scripts::streams(&streams)),
+    ]
+}
+
+/// A lifetime that every kind may have.
+const LIFETIME_MS: u32 = 60_000;
+
+fn records() -> Vec<(Kind, Vec<u8>)> {
+    let author = Author::new(1);
+    Kind::ALL
+        .into_iter()
+        .map(|kind| (kind, author.record(kind, LIFETIME_MS)))
+        .collect()
+}
+
+fn value() -> Vec<u8> {
+    Author::new(1).record(Kind::Value, LIFETIME_MS)
+}
+
+fn seed(name: &str, bytes: Vec<u8>) -> Seed {
+    (name.to_owned(), bytes)
+}
+
+fn one_more(bytes: &[u8]) -> Vec<u8> {
+    [bytes, &[0]].concat()
+}
+
+fn flip_last(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if let Some(last) = bytes.last_mut() {
+        *last ^= 1;
+    }
+    bytes
+}
