@@ -14,8 +14,13 @@ pub mod me;
 pub mod people;
 pub mod persist;
 pub mod posts;
+pub mod recover;
 pub mod state;
+pub mod stored;
 pub mod tags;
+
+#[cfg(test)]
+mod testing;
 
 use serde::Deserialize;
 

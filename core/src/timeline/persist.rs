@@ -11,6 +11,9 @@ use crate::plan::Plan;
 
 use super::posts::PostId;
 
+/// Places of the queue that are kept for own posts and people followed: one post takes two.
+const KEPT_FREE: usize = 3;
+
 /// The key of one storage entry to be written or, if it is gone by then, deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Entry {
@@ -48,8 +51,15 @@ impl<P: Plan> Persists<P> {
         self.queue.capacity().saturating_sub(self.queue.len())
     }
 
-    /// Queues an entry. `None` when the queue is full: the entry is then not written, which only caches (copies,
-    /// followers) may risk; they are read from the network again.
+    /// Queues an entry that may be lost: a copy, a follower, a cursor, which are found again in the network. It is not
+    /// written when the queue is almost full: the last places are for what must not be lost.
+    pub fn hint(&mut self, entry: Entry) {
+        if self.room() > KEPT_FREE {
+            let _ = self.push(entry);
+        }
+    }
+
+    /// Queues an entry. `None` when the queue is full.
     pub fn push(&mut self, entry: Entry) -> Option<PersistId> {
         self.queue.push_back(entry).ok()?;
         self.last = self.last.saturating_add(1);

@@ -89,6 +89,28 @@ impl<P: Plan> Posts<P> {
         Some(PostId(blob.to_bits()))
     }
 
+    /// Stores a post at its place by number in the chain that begins at `newest`; returns where the chain begins then. A
+    /// number that is there already stays as it is. `None`, and nothing changed, when there is no room.
+    ///
+    /// Fast when posts come by ascending number, as ordered storage hands them back; else in proportion to the chain.
+    pub fn add_sorted(
+        &mut self,
+        newest: PostId,
+        seq: u64,
+        seen_ms: u64,
+        bytes: &[u8],
+    ) -> Option<PostId> {
+        let newer = self.walk(newest).take_while(|post| post.seq > seq).last();
+        let newer = newer.map_or(PostId::NONE, |post| post.id);
+        let older = self.get(newer).map_or(newest, |post| post.older);
+        if self.get(older).is_some_and(|post| post.seq == seq) {
+            return Some(newest);
+        }
+        let id = self.add(older, seq, seen_ms, bytes)?;
+        self.link(newer, id);
+        Some(if newer.is_none() { id } else { newest })
+    }
+
     /// Shows a post; `None` for [`PostId::NONE`] and when the id is stale.
     #[must_use]
     pub fn get(&self, id: PostId) -> Option<StoredPost<'_>> {

@@ -121,7 +121,7 @@ impl<P: Plan> State<P> {
     }
 
     /// Makes room for an own post: drops profiles, then copies, then, without storage, the oldest own posts.
-    fn make_room(&mut self, len: usize) {
+    pub(super) fn make_room(&mut self, len: usize) {
         while !self.posts.fits(len) {
             let (posts, persists) = (&mut self.posts, &mut self.persists);
             let dropped = self.people.drop_profile(posts)
@@ -142,6 +142,12 @@ impl<P: Plan> State<P> {
     /// Everything up to `up_to` is durable.
     pub fn persisted(&mut self, up_to: PersistId) {
         self.log.persisted(&self.me, &self.posts, up_to);
+    }
+
+    /// The storage failed: nothing more is signed, and posts that are not durable are taken back.
+    pub fn persist_failed(&mut self) {
+        self.me.mute();
+        self.log.persist_failed(&mut self.posts);
     }
 
     /// Takes a head of anybody's log; see [`Copies::offer_head`].
@@ -239,6 +245,6 @@ impl<P: Plan> State<P> {
         let due = entry.follow_put.after_ms(pause_ms).max(now);
         entry.follow_due = entry.follow_due.min(due);
         // A cursor that is not written is found again in the own Follow record.
-        let _ = self.persists.push(super::persist::Entry::Following(*user));
+        self.persists.hint(super::persist::Entry::Following(*user));
     }
 }
