@@ -1,0 +1,66 @@
+//! The simulator: a deterministic world of real nodes.
+//!
+//! A [`World`] holds machines, the network between them and virtual time. Each node is core's own state machine, driven
+//! through core's own drain loop; only clocks, links and disks are made up. Oracles look at every output of every step
+//! and compare it with a reference model, so that a test need not ask for what must always hold (DESIGN §3 and §11):
+//! a broken promise stops it at once, with the seed and the command that shows it again.
+//!
+//! ```
+//! use strandline_tests::sim::{Kind, World, secs};
+//!
+//! let mut world = World::new(7);
+//! world.network_mut().delay_us = 1_000..=1_000;
+//! let node = world.node(Kind::Server);
+//! world.run_for(secs(1));
+//! assert!(world.running(node).is_some());
+//! ```
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `world` | machines, queue, steps; what every output must fulfil |
+//! | `scenario` | the verbs of tests: nodes, commands, crashes, partitions, strangers |
+//! | `workload` | what happens in a world that runs by itself (`cargo sim`) |
+//! | `model` | what must, may and must not be seen |
+//! | `ledger` | bytes sent to addresses that were not validated |
+//! | `carry`, `streams` | TCP-like streams: their motion, their state |
+//! | `network` | delay, loss, duplication, reordering, partitions |
+//! | `machine`, `storage`, `clock` | a machine, its disk, its clocks |
+//! | `node`, `effects`, `answers` | a node of any plan, its inputs, its outputs, what its application hears |
+//! | `plans`, `crypto` | the plans of simulated nodes, and the stand-in cryptography of large worlds |
+//! | `queue`, `random`, `trace` | order, chance, and the hash of everything that happened |
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "the simulator is a test: it may panic, and looks at a few outcomes among many"
+)]
+
+pub mod answers;
+mod carry;
+pub mod clock;
+pub mod crypto;
+pub mod effects;
+pub mod ledger;
+pub mod machine;
+pub mod model;
+pub mod network;
+pub mod node;
+pub mod plans;
+pub mod queue;
+pub mod random;
+pub mod scenario;
+pub mod storage;
+pub mod streams;
+pub mod trace;
+pub mod workload;
+pub mod world;
+
+pub use answers::{Answer, Notice, Shown, State, Ticket};
+pub use machine::Setup;
+pub use node::Command;
+pub use plans::{Cryptography, Kind};
+pub use random::{Chance, Random};
+pub use scenario::{Follows, Read, mins, ms, secs};
+pub use streams::ConnId;
+pub use world::{HostId, Tally, World};

@@ -1,0 +1,52 @@
+//! The plans of simulated nodes, and which cryptography a world runs on.
+//!
+//! Owns no tables: they are those of the real plans, so that what is seen in a large world with stand-in signatures is
+//! what the real tables do.
+
+use std::fmt;
+
+use strandline_core::plan::{Board, Server};
+
+use super::crypto::StandIn;
+
+/// A board with stand-in cryptography.
+pub type SimBoard = Board<StandIn>;
+/// A server with stand-in cryptography.
+pub type SimServer = Server<StandIn>;
+
+/// Which plan's tables a node has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Kind {
+    /// [`Board`]: everything in place, for 64 KiB of RAM.
+    Board,
+    /// [`Server`]: on the heap, growing up to bounds.
+    Server,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Board => "board",
+            Self::Server => "server",
+        })
+    }
+}
+
+/// Which cryptography all nodes of a world use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Cryptography {
+    /// Ed25519 and SHA-512/256, as everywhere else.
+    #[default]
+    Real,
+    /// [`StandIn`]: for large worlds.
+    StandIn,
+}
+
+impl fmt::Display for Cryptography {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Real => "real (Ed25519, SHA-512/256)",
+            Self::StandIn => "stand-in (a keyed mixer, no security)",
+        })
+    }
+}
