@@ -1,0 +1,340 @@
+//! `cargo sim`: runs a world of simulated nodes and says what happened.
+//!
+//! Owns the command line and the words of the summary. The world, its workload and its oracles are
+//! [`strandline_tests::sim`]'s.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use serde_json::json;
+
+use strandline_tests::sim::workload::{Pair, Plan, Summary, Workload};
+use strandline_tests::sim::{Chance, Cryptography, World};
+
+/// Runs a world of simulated Strandline nodes, watches every step, and says what happened.
+///
+/// The nodes are the real ones: the same state machine as on servers and boards, driven through the
+/// same loop. Clocks, links and disks are made up, and time is virtual, so that ten minutes of a
+/// thousand nodes take less than that. People join, follow, post and read; values are stored and
+/// looked up; machines fail and return. After every step oracles check what must always hold: nothing
+/// expired or forged is shown, nothing acknowledged is lost, no number comes twice, every query ends,
+/// no stranger is sent more than it sent.
+///
+/// Everything follows from the seed and the options: the same command gives the same trace hash on
+/// every machine, in debug and in release. When a check fails, the exit code is 1 and the command that
+/// shows the failure again is printed.
+///
+/// Examples:
+///   cargo sim -- --seed 7 --nodes 100
+///   cargo sim -- --seed 7 --nodes 1000 --minutes 10 --loss 2
+///   cargo sim -- --seed 7 --nodes 10000 --crypto stand-in --boards 0
+///   cargo sim -- --seed 7 --nodes 200 --churn 30 --loss 5 --duplicates 2 --reorder 10
+#[derive(Parser, Debug)]
+#[command(name = "cargo sim --", verbatim_doc_comment)]
+struct Options {
+    /// The number from which everything random is drawn
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many nodes there are
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    nodes: u32,
+    /// How long the world runs, in simulated minutes
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    minutes: u32,
+    /// Datagrams lost, in percent (segments of streams come late instead)
+    #[arg(long, value_name = "PCT", default_value = "0", value_parser = Chance::parse_percent)]
+    loss: Chance,
+    /// Datagrams that arrive twice, in percent
+    #[arg(long, value_name = "PCT", default_value = "0", value_parser = Chance::parse_percent)]
+    duplicates: Chance,
+    /// Datagrams that are overtaken by later ones, in percent
+    #[arg(long, value_name = "PCT", default_value = "0", value_parser = Chance::parse_percent)]
+    reorder: Chance,
+    /// Longest one-way delay between two machines, in ms; the shortest is a tenth of it
+    #[arg(long, value_name = "MS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    delay: u32,
+    /// Boards among the nodes, in percent; the rest are servers
+    #[arg(long, value_name = "PCT", default_value = "50", value_parser = Chance::parse_percent)]
+    boards: Chance,
+    /// Nodes that crash and return, in percent of all
+    #[arg(long, value_name = "PCT", default_value = "0", value_parser = Chance::parse_percent)]
+    churn: Chance,
+    /// The cryptography of the nodes: the real one, or a cheap stand-in for large worlds
+    #[arg(long, value_enum, default_value_t = CryptoOption::Real)]
+    crypto: CryptoOption,
+    /// Print one JSON object on one line instead of words
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum, Debug)]
+enum CryptoOption {
+    Real,
+    StandIn,
+}
+
+impl Options {
+    /// The command that runs this very world again, with everything that is not the default.
+    fn command(&self) -> String {
+        let percent = |chance: Chance| {
+            let ppm = chance.as_ppm();
+            let decimals = format!("{:04}", ppm % 10_000);
+            let decimals = decimals.trim_end_matches('0');
+            let point = if decimals.is_empty() { "" } else { "." };
+            format!("{}{point}{decimals}", ppm / 10_000)
+        };
+        let mut command = format!(
+            "cargo sim -- --seed {} --nodes {} --minutes {} --delay {} --boards {}",
+            self.seed,
+            self.nodes,
+            self.minutes,
+            self.delay,
+            percent(self.boards)
+        );
+        for (name, chance) in [
+            ("loss", self.loss),
+            ("duplicates", self.duplicates),
+            ("reorder", self.reorder),
+            ("churn", self.churn),
+        ] {
+            if chance != Chance::NEVER {
+                command += &format!(" --{name} {}", percent(chance));
+            }
+        }
+        if matches!(self.crypto, CryptoOption::StandIn) {
+            command += " --crypto stand-in";
+        }
+        command
+    }
+
+    fn world(&self) -> World {
+        let cryptography = match self.crypto {
+            CryptoOption::Real => Cryptography::Real,
+            CryptoOption::StandIn => Cryptography::StandIn,
+        };
+        let mut world = World::with_cryptography(self.seed, cryptography);
+        world.panics = false;
+        world.replay = self.command();
+        let network = world.network_mut();
+        let delay_us = u64::from(self.delay) * 1_000;
+        network.delay_us = delay_us / 10..=delay_us;
+        network.loss = self.loss;
+        network.duplication = self.duplicates;
+        network.reordering = self.reorder;
+        world
+    }
+
+    fn plan(&self) -> Plan {
+        let time = Duration::from_secs(60 * u64::from(self.minutes));
+        Plan {
+            boards: self.boards,
+            churn: self.churn,
+            ..Plan::new(self.nodes as usize, time)
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let (mut world, began) = (options.world(), Instant::now());
+    let mut progress = Progress::new(Duration::from_secs(60 * u64::from(options.minutes)));
+    let summary =
+        Workload::new(options.plan(), options.seed).run(&mut world, |world| progress.show(world));
+    progress.clear();
+    let wall = began.elapsed();
+    let printed = if options.json {
+        print_json(&options, &world, &summary, wall)
+    } else {
+        print_words(&options, &world, &summary, wall)
+    };
+    if printed.is_err() || !world.failures().is_empty() {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// One line on stderr that says how far the run is: in place on a terminal, else now and then.
+struct Progress {
+    time: Duration,
+    terminal: bool,
+    shown: Instant,
+    any: bool,
+}
+
+impl Progress {
+    fn new(time: Duration) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self {
+            time,
+            terminal,
+            shown: Instant::now(),
+            any: false,
+        }
+    }
+
+    fn show(&mut self, world: &World) {
+        let every = if self.terminal {
+            Duration::from_millis(200)
+        } else {
+            Duration::from_secs(10)
+        };
+        if self.shown.elapsed() < every {
+            return;
+        }
+        self.shown = Instant::now();
+        self.any = true;
+        let (now, tally) = (Duration::from_micros(world.now_us()), world.tally());
+        let line = format!(
+            "{:>4} of {} simulated s, {} nodes, {} datagrams, {} commands ended, {} failures",
+            now.as_secs(),
+            self.time.as_secs(),
+            world.len(),
+            tally.datagrams,
+            tally.ended,
+            world.failures().len()
+        );
+        if self.terminal {
+            eprint!("\r\x1b[K{line}");
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    fn clear(&self) {
+        if self.any && self.terminal {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+fn print_words(
+    options: &Options,
+    world: &World,
+    summary: &Summary,
+    wall: Duration,
+) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let tally = world.tally();
+    let virtual_s = world.now_us() / 1_000_000;
+    writeln!(out, "{}", options.command())?;
+    writeln!(
+        out,
+        "{} nodes ran, {} of them boards; {} run at the end. Cryptography: {}.",
+        world.len(),
+        summary.boards,
+        summary.nodes,
+        world.cryptography()
+    )?;
+    for (what, pair) in pairs(summary) {
+        if pair.all > 0 {
+            writeln!(out, "  {what:<34} {pair}")?;
+        }
+    }
+    for (what, count) in [
+        ("posts shown", summary.shown),
+        ("commands refused (busy or full)", summary.refused),
+        ("commands that timed out", summary.timed_out),
+        ("commands still running", summary.running),
+    ] {
+        if count > 0 {
+            writeln!(out, "  {what:<34} {count}")?;
+        }
+    }
+    writeln!(
+        out,
+        "{} datagrams, {} bytes, the longest {}; {} got nowhere.",
+        tally.datagrams, tally.datagram_bytes, tally.datagram_len_max, tally.datagrams_lost
+    )?;
+    writeln!(
+        out,
+        "{} streams, {} frames, {} bytes. {} inputs, {} outputs.",
+        tally.streams, tally.frames, tally.stream_bytes, tally.inputs, tally.outputs
+    )?;
+    writeln!(
+        out,
+        "{virtual_s} simulated seconds took {:.1} s.",
+        wall.as_secs_f64()
+    )?;
+    writeln!(
+        out,
+        "trace {} over {} entries",
+        world.trace(),
+        world.trace().entries()
+    )?;
+    if world.failures().is_empty() {
+        writeln!(out, "Every check passed.")
+    } else {
+        writeln!(out, "\n{} CHECKS FAILED:", world.failures().len())?;
+        for failure in world.failures() {
+            writeln!(out, "  {failure}")?;
+        }
+        writeln!(out, "To see it again: {}", world.replay)
+    }
+}
+
+fn pairs(summary: &Summary) -> [(&'static str, Pair); 8] {
+    [
+        ("joins that found the network", summary.joins),
+        ("lookups that found nodes", summary.lookups),
+        ("values stored", summary.stored),
+        ("stored values found", summary.found),
+        ("follows stored", summary.follows),
+        ("posts acknowledged", summary.posts),
+        ("timelines complete", summary.reads),
+        ("crashed machines back", summary.crashes),
+    ]
+}
+
+fn print_json(
+    options: &Options,
+    world: &World,
+    summary: &Summary,
+    wall: Duration,
+) -> std::io::Result<()> {
+    let tally = world.tally();
+    let pair = |pair: Pair| json!({ "good": pair.good, "all": pair.all });
+    let failures: Vec<_> = world
+        .failures()
+        .iter()
+        .map(|failure| json!({ "at_us": failure.at_us, "node": failure.host.0, "what": failure.what }))
+        .collect();
+    let crypto = match world.cryptography() {
+        Cryptography::Real => "real",
+        Cryptography::StandIn => "stand-in",
+    };
+    let object = json!({
+        "v": 1,
+        "command": options.command(),
+        "seed": options.seed,
+        "crypto": crypto,
+        "nodes": world.len(),
+        "boards": summary.boards,
+        "running": summary.nodes,
+        "joins": pair(summary.joins),
+        "lookups": pair(summary.lookups),
+        "stored": pair(summary.stored),
+        "found": pair(summary.found),
+        "follows": pair(summary.follows),
+        "posts": pair(summary.posts),
+        "reads": pair(summary.reads),
+        "crashes": pair(summary.crashes),
+        "shown": summary.shown,
+        "refused": summary.refused,
+        "timed_out": summary.timed_out,
+        "unfinished": summary.running,
+        "datagrams": tally.datagrams,
+        "datagram_bytes": tally.datagram_bytes,
+        "datagram_len_max": tally.datagram_len_max,
+        "streams": tally.streams,
+        "frames": tally.frames,
+        "stream_bytes": tally.stream_bytes,
+        "virtual_ms": world.now_us() / 1_000,
+        "wall_ms": u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+        "trace": world.trace().to_string(),
+        "entries": world.trace().entries(),
+        "failures": failures,
+    });
+    writeln!(std::io::stdout().lock(), "{object}")
+}
