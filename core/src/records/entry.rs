@@ -85,8 +85,9 @@ impl Entry {
     }
 
     /// Sets the next slot; the entry's own makes it the last.
-    pub(super) const fn set_next(&mut self, slot: u16) {
-        self.next = slot;
+    pub(super) fn set_next(&mut self, slot: usize) {
+        // A table asserts that its slots are below 2^16.
+        self.next = u16::try_from(slot).unwrap_or(u16::MAX);
     }
 
     /// Tells whether the location is, or was, full.

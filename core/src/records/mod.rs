@@ -7,13 +7,18 @@
 //! Invariants that a change must keep:
 //! - A record that has expired is never shown, whether it was swept or not.
 //! - A slot's record is replaced by a higher sequence only, and what is left to live never rises without one.
-//! - A refusal changes nothing but a counter and the mark that a location is full.
-//! - Entry and blob of a record have one slot number; the index holds the head of each chain and nothing else.
+//! - A refusal changes nothing but a counter and the mark that a location is full; it may sweep what has expired.
+//! - What is told as gained is told as lost when its last record goes, and not before.
+//!
+//! `table` keeps the tables in step, `entry` is what they hold about a record, `limits` the arithmetic of what may
+//! be held, `tally` the count by source.
 
 mod entry;
 mod limits;
 mod table;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 pub use self::entry::{AGE_MAX_MS, Entry};
 use self::limits::Counts as KindCounts;
@@ -206,12 +211,13 @@ impl<P: Plan> Records<P> {
 
     /// Holds a record, after every check that a holder makes; in the order of what they cost, the signature last.
     ///
-    /// `near` tells whether this node is among the nearest to a location: it is asked when the store is full, about
-    /// the newcomer's and those of records that might go, [`EVICT_SLOTS`] at most. `lost` is told each location of which the last record
-    /// went to make room.
+    /// `near` tells whether this node is among the nearest to a location. It is asked only when the store is full:
+    /// about the newcomer's, and about those of records that might go, [`EVICT_SLOTS`] at most. `lost` is told each
+    /// location whose last record went to make room.
     ///
     /// Bytes that are held already are accepted and change nothing, neither lifetime nor age (but a `spilled` is
-    /// noted). A newer record takes over the place and the age of the one that it replaces.
+    /// noted). A newer record takes over the place, the age and the source of the one that it replaces; no quota
+    /// stands in its way.
     ///
     /// # Errors
     /// Each is counted under its [`rule`](PutError::rule), and has changed nothing but what is said here.
@@ -417,28 +423,22 @@ impl<P: Plan> Records<P> {
             });
         }
         record.check::<P::Crypto>()?;
-        let source = self.table.source_tag(offer.source);
-        self.check_source(source, survey.same)?;
-        let places = P::RECORDS_PER_LOCATION;
-        if survey.same.is_none()
-            && !limits::has_place(record.kind, offer.depth, &survey.counts, places)
-        {
-            self.table.mark_spilled(&place);
-            return Err(PutError::Full);
+        if survey.same.is_none() {
+            self.check_quotas(&place, &survey.counts, offer)?;
         }
-        // To look for records that might go costs more than the signature does: `make_room` does so below.
-        let shortage = self.shortage(record.bytes.len(), survey.same);
-        if shortage.is_some() && !near(&location) {
+        // Whether others may go is asked after the signature: to look for them costs more than to verify it.
+        let (len, same) = (record.bytes.len(), survey.same);
+        if self.shortage(len, same).is_some() && !near(&location) {
             return Err(self.no_room(&place));
         }
         record.verify::<P::Crypto>(network)?;
 
         self.free_expired(now, &place, lost);
-        if !self.make_room(now, record.bytes.len(), survey.same, near, lost) {
+        if !self.make_room(now, len, same, near, lost) {
             return Err(self.no_room(&place));
         }
         let gained = self.table.head(&place).is_none();
-        let id = self.keep(now, &place, survey.same, offer, source, remaining_ms)?;
+        let id = self.keep(now, &place, same, offer, remaining_ms)?;
         Ok(Accepted {
             id,
             location,
@@ -488,15 +488,23 @@ impl<P: Plan> Records<P> {
         Ok(None)
     }
 
-    /// Checks that a source may bring one more record, unless it takes the place of one that it brought itself.
-    fn check_source(&self, source: u16, same: Option<usize>) -> Result<(), Rule> {
-        let replaced = same.and_then(|slot| self.table.entry(slot));
-        let is_own = source == 0 || replaced.is_some_and(|entry| entry.source == source);
-        if is_own || self.table.count_of(source) < P::RECORDS_PER_SOURCE {
-            Ok(())
-        } else {
-            Err(Rule::Quota)
+    /// Checks that the source may bring, and the location take, one more record.
+    fn check_quotas(
+        &mut self,
+        place: &Place,
+        counts: &KindCounts,
+        offer: &Offer<'_>,
+    ) -> Result<(), PutError> {
+        let source = self.table.source_tag(offer.source);
+        if offer.source.is_some() && self.table.count_of(source) >= P::RECORDS_PER_SOURCE {
+            return Err(PutError::Refused(Rule::Quota));
         }
+        let places = P::RECORDS_PER_LOCATION;
+        if !limits::has_place(offer.record.kind, offer.depth, counts, places) {
+            self.table.mark_spilled(place);
+            return Err(PutError::Full);
+        }
+        Ok(())
     }
 
     /// Tells what is short for a record of `len` bytes, in the place of `same` if there is one.
@@ -589,18 +597,15 @@ impl<P: Plan> Records<P> {
         place: &Place,
         same: Option<usize>,
         offer: &Offer<'_>,
-        source: u16,
         remaining_ms: u64,
     ) -> Result<RecordId, PutError> {
         let record = &offer.record;
         let expires = now.after_ms(remaining_ms);
         let slot = match same {
-            Some(slot) => self
-                .table
-                .replace(slot, record, source, expires)
-                .then_some(slot),
+            Some(slot) => self.table.replace(slot, record, expires).then_some(slot),
             None => {
                 let entry = Entry::new(now, record.kind, offer.depth, offer.age_ms, expires);
+                let source = self.table.source_tag(offer.source);
                 self.table.insert(place, record, source, entry)
             }
         };

@@ -2,8 +2,8 @@
 //!
 //! Mechanics only: what may be held is decided above. Records of one location form a chain in the order in which
 //! they came. Invariants: entry and blob of a record have one slot number; every live entry is in the chain of its
-//! location, once; the index holds the head of each chain and nothing else; a place that was free for long keeps
-//! [`Entry::FREE`].
+//! location, once; the index holds the head of each chain and nothing else; every entry of a chain is marked spilled,
+//! or none is.
 
 use core::iter;
 
@@ -142,40 +142,44 @@ impl<P: Plan> Table<P> {
         source: u16,
         mut entry: Entry,
     ) -> Option<usize> {
-        let (head, last) = (self.head(place), self.chain(place).last());
+        let last = self.chain(place).last();
         let id = self.bytes.insert(record.bytes)?;
         let slot = id.index();
-        let Some(link) = self.reach(slot) else {
+        if !self.reach(slot) {
             self.bytes.remove(id);
             return None;
-        };
+        }
         entry.location = place.tag;
         entry.slot = self.tags.slot(&record.slot());
         entry.source = source;
-        entry.set_next(link);
-        if head
-            .and_then(|head| self.entry(head))
-            .is_some_and(Entry::is_spilled)
-        {
-            entry.set_spilled();
+        entry.set_next(slot);
+        let before = last.and_then(|last| self.entry_mut(last));
+        let is_head = before.is_none();
+        if let Some(before) = before {
+            before.set_next(slot);
+            // A mark is on every record of a place.
+            if before.is_spilled() {
+                entry.set_spilled();
+            }
         }
         if let Some(free) = self.entries.get_mut(slot) {
             *free = entry;
         }
-        self.sources.add(source);
-        match last.and_then(|last| self.entry_mut(last)) {
-            Some(last) => last.set_next(link),
-            None => self.set_head(slot),
+        if is_head {
+            self.set_head(slot);
         }
+        self.sources.add(source);
         Some(slot)
     }
 
-    /// Sees to it that there is an entry for `slot`, and returns the slot as a link; `None` without memory.
-    fn reach(&mut self, slot: usize) -> Option<u16> {
-        while self.entries.len() <= slot {
-            self.entries.push(Entry::FREE).ok()?;
+    /// Sees to it that there is an entry for `slot`; false without memory.
+    fn reach(&mut self, slot: usize) -> bool {
+        while self.slots() <= slot {
+            if self.entries.push(Entry::FREE).is_err() {
+                return false;
+            }
         }
-        u16::try_from(slot).ok()
+        true
     }
 
     fn set_head(&mut self, slot: usize) {
@@ -186,49 +190,35 @@ impl<P: Plan> Table<P> {
         let hash = Entry::hash(entry.location);
         let entries = &self.entries;
         let rehash = |slot| {
-            entries
-                .get(slot)
-                .map_or(0, |entry| Entry::hash(entry.location))
+            let entry = entries.get(slot);
+            entry.map_or(0, |entry| Entry::hash(entry.location))
         };
         self.index.insert(hash, slot, rehash);
     }
 
     /// Puts a newer record into the slot of an older one. False, and nothing changed, when there is no room or no
     /// memory.
-    pub(super) fn replace(
-        &mut self,
-        slot: usize,
-        record: &Record<'_>,
-        source: u16,
-        expires: Instant,
-    ) -> bool {
+    pub(super) fn replace(&mut self, slot: usize, record: &Record<'_>, expires: Instant) -> bool {
         let Some(id) = self.id(slot) else {
             return false;
         };
-        if !self.bytes.replace(id, record.bytes) {
-            return false;
-        }
-        if let Some(entry) = self.entry_mut(slot) {
+        let replaced = self.bytes.replace(id, record.bytes);
+        if replaced && let Some(entry) = self.entry_mut(slot) {
             entry.set_expires(expires);
-            let before = core::mem::replace(&mut entry.source, source);
-            self.sources.subtract(before);
-            self.sources.add(source);
         }
-        true
+        replaced
     }
 
     /// Drops the record in a slot. Returns its location if it was the last one there.
     pub(super) fn free(&mut self, slot: usize) -> Option<Key> {
         let place = self.place(&self.location(slot)?);
-        let before = self.chain(&place).take_while(|&other| other != slot).last();
+        let chain = self.chain(&place);
+        let before = chain.take_while(|&other| other != slot).last();
         let entry = self.entry(slot)?;
         let (source, next) = (entry.source, entry.next(slot));
-        let after = next.and_then(|next| u16::try_from(next).ok());
         match before {
-            Some(before) => {
-                let end = u16::try_from(before).ok()?;
-                self.entry_mut(before)?.set_next(after.unwrap_or(end));
-            }
+            // The one before points at the next, or at itself if it is the last now.
+            Some(before) => self.entry_mut(before)?.set_next(next.unwrap_or(before)),
             None => self.index.remove(Entry::hash(place.tag), slot),
         }
         if let Some(entry) = self.entries.get_mut(slot) {
