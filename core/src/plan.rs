@@ -14,7 +14,7 @@ use crate::crypto::{Crypto, Ed25519};
 use crate::records;
 use crate::timeline::errands::Errand;
 use crate::timeline::people::{Followed, Follower};
-use crate::timeline::{copies, log, persist};
+use crate::timeline::{copies, log, names, persist, publish};
 
 /// Cryptography, overlay and tables of a node.
 pub trait Plan: Sized + 'static {
@@ -58,6 +58,14 @@ pub trait Plan: Sized + 'static {
     type CopiesIndex: Index;
     /// What is to be said over streams.
     type Errands: List<Slot<Errand>>;
+    /// Handles being looked up.
+    type Resolutions: List<Slot<names::Resolution>>;
+    /// Those who claim the names being looked up.
+    type Claimants: List<names::Claimant>;
+    /// Own records being put.
+    type Puts: List<publish::Running>;
+    /// What is to be said once: sightings, and whom one has ceased to follow.
+    type Onces: List<publish::Once>;
 }
 
 /// Everything in place, no allocator: for boards with 64 KiB of RAM.
@@ -86,6 +94,10 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     type Copies = Fixed<Slot<copies::Copy>, 6>;
     type CopiesIndex = Scan;
     type Errands = Fixed<Slot<Errand>, 4>;
+    type Resolutions = Fixed<Slot<names::Resolution>, 2>;
+    type Claimants = Fixed<names::Claimant, 4>;
+    type Puts = Fixed<publish::Running, 2>;
+    type Onces = Fixed<publish::Once, 4>;
 }
 
 /// On the heap, growing on demand up to bounds: for servers and desktops.
@@ -116,6 +128,10 @@ impl<C: Crypto + 'static> Plan for Server<C> {
     type Copies = Grown<Slot<copies::Copy>, 10_000>;
     type CopiesIndex = Hashed;
     type Errands = Grown<Slot<Errand>, 1_024>;
+    type Resolutions = Grown<Slot<names::Resolution>, 256>;
+    type Claimants = Grown<names::Claimant, 4_096>;
+    type Puts = Grown<publish::Running, 16>;
+    type Onces = Grown<publish::Once, 1_024>;
 }
 
 #[cfg(target_pointer_width = "32")]

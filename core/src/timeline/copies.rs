@@ -177,6 +177,18 @@ impl<P: Plan> Copies<P> {
         copies.filter_map(move |(_, copy)| view(now, posts, copy))
     }
 
+    /// How many places of the table were ever used; see [`Copies::at`].
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.copies.slots()
+    }
+
+    /// The copy in a place of the table, if there is one that has not expired.
+    #[must_use]
+    pub fn at<'a>(&self, now: Instant, posts: &'a Posts<P>, slot: usize) -> Option<View<'a>> {
+        view(now, posts, self.copies.at(slot)?.1)
+    }
+
     /// The number up to which the copy reaches without a gap to its oldest post: what a reader may name as `since`. 0
     /// without a copy, or while its newest part does not reach the older one yet and that has none.
     #[must_use]

@@ -40,6 +40,8 @@ pub struct Me<P: Plan> {
     clock: Clock,
     /// The highest sequence used or seen.
     sequence: u64,
+    /// When the name was first claimed, Unix ms; 0: unknown.
+    claimed_ms: u64,
     /// Nothing may be signed.
     mute: bool,
 }
@@ -76,6 +78,7 @@ impl<P: Plan> Me<P> {
         rng: Rng::unseeded(),
         clock: Clock::unset(),
         sequence: 0,
+        claimed_ms: 0,
         mute: false,
     };
 
@@ -204,6 +207,26 @@ impl<P: Plan> Me<P> {
     /// one will be above it.
     pub fn saw_sequence(&mut self, sequence: u64) {
         self.sequence = self.sequence.max(sequence);
+    }
+
+    /// When the name was first claimed, Unix ms, by this user's own account; 0: unknown.
+    #[must_use]
+    pub fn claimed_ms(&self) -> u64 {
+        self.claimed_ms
+    }
+
+    /// Puts back what storage remembered of the first claim.
+    pub fn restore_claimed(&mut self, claimed_ms: u64) {
+        self.claimed_ms = claimed_ms;
+    }
+
+    /// Dates the first claim, unless that was done. Tells whether it was done now.
+    pub fn claim_since(&mut self, now: Instant) -> bool {
+        let dated = self.claimed_ms == 0 && self.unix_ms(now) != 0;
+        if dated {
+            self.claimed_ms = self.unix_ms(now);
+        }
+        dated
     }
 
     /// Signs a record into `buf` and returns its length. `None` while mute, or when it does not fit.

@@ -6,16 +6,20 @@
 //! [`errands`] (what is to be said over streams). Invariant: nothing here does I/O or
 //! knows a node's key; records go through the DHT, frames through streams.
 
+pub mod asks;
 pub mod chain;
 pub mod copies;
 pub mod errands;
 pub mod log;
 pub mod me;
+pub mod names;
 pub mod people;
 pub mod persist;
 pub mod posts;
+pub mod publish;
 pub mod recover;
 pub mod state;
+pub mod statements;
 pub mod stored;
 pub mod tags;
 

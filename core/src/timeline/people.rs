@@ -43,8 +43,8 @@ pub struct Followed {
     pub followers: u32,
     /// Until then somebody's sighting says that it did not answer: prefer another source.
     pub missed_until: Instant,
-    /// When the `Follow` record is to be signed and put next.
-    pub follow_due: Instant,
+    /// When the `Follow` record is to be signed and put next; see [`People::schedule_follow`].
+    follow_due: Instant,
     /// When it was put last.
     pub follow_put: Instant,
     /// Failed attempts since.
@@ -116,6 +116,8 @@ pub struct People<P: Plan> {
     secret: u64,
     followed: Slab<Followed, P::Followed>,
     followed_index: P::FollowedIndex,
+    /// No `Follow` record is due before this.
+    follow_wake: Option<Instant>,
     followers: Slab<Follower, P::Followers>,
     followers_index: P::FollowersIndex,
     /// The followers that said last that they hold something, newest first.
@@ -132,6 +134,7 @@ impl<P: Plan> People<P> {
         secret: 0,
         followed: Slab::EMPTY,
         followed_index: P::FollowedIndex::EMPTY,
+        follow_wake: None,
         followers: Slab::EMPTY,
         followers_index: P::FollowersIndex::EMPTY,
         holders: [None; HEAD_HOLDERS_MAX],
@@ -193,16 +196,23 @@ impl<P: Plan> People<P> {
         self.followed.iter().map(|(_, entry)| entry)
     }
 
-    /// Everyone followed, in the same order, to note what was learned. Leave user, name and pin alone.
-    pub fn iter_followed_mut(&mut self) -> impl Iterator<Item = &mut Followed> {
-        self.followed.iter_mut().map(|(_, entry)| entry)
-    }
-
     /// The first followed person in slot `slot` or behind it, with its slot: for walks that stop and go on.
     #[must_use]
     pub fn followed_from(&self, slot: usize) -> Option<(usize, &Followed)> {
         let handle = self.followed.first_from(slot)?;
         Some((handle.index(), self.followed.get(handle)?))
+    }
+
+    /// How many places of the table were ever used; see [`People::followed_at`].
+    #[must_use]
+    pub fn followed_slots(&self) -> usize {
+        self.followed.slots()
+    }
+
+    /// The followed person in a place of the table. Somebody keeps their place as long as they are followed.
+    #[must_use]
+    pub fn followed_at(&self, slot: usize) -> Option<&Followed> {
+        self.followed.at(slot).map(|(_, entry)| entry)
     }
 
     /// Whom a bare name means by following: the one that was followed first under it. Following somebody else of that
@@ -271,6 +281,53 @@ impl<P: Plan> People<P> {
         Some(entry)
     }
 
+    /// When the next `Follow` record is due.
+    #[must_use]
+    pub fn follow_wake(&self) -> Option<Instant> {
+        self.follow_wake
+    }
+
+    /// The `Follow` record about `user` is to be put at `due`.
+    pub fn schedule_follow(&mut self, user: &UserId, due: Instant) {
+        if let Some(entry) = self.followed_mut(user) {
+            entry.follow_due = due;
+            self.follow_wake = earliest(self.follow_wake, Some(due));
+        }
+    }
+
+    /// The `Follow` record about `user` is to be put at `due`, unless it is earlier anyway.
+    pub fn hasten_follow(&mut self, user: &UserId, due: Instant) {
+        if let Some(entry) = self.followed(user) {
+            let due = due.min(entry.follow_due);
+            self.schedule_follow(user, due);
+        }
+    }
+
+    /// Every `Follow` record is to be put when `due` says, asked for each.
+    pub fn schedule_follows(&mut self, mut due: impl FnMut() -> Instant) {
+        for (_, entry) in self.followed.iter_mut() {
+            entry.follow_due = due();
+            self.follow_wake = earliest(self.follow_wake, Some(entry.follow_due));
+        }
+    }
+
+    /// Takes somebody whose `Follow` record is due; it is due again at `again`.
+    pub fn next_follow(&mut self, now: Instant, again: Instant) -> Option<UserId> {
+        if self.follow_wake.is_none_or(|wake| now < wake) {
+            return None;
+        }
+        let (mut due, mut wake) = (None, None);
+        for (_, entry) in self.followed.iter_mut() {
+            if due.is_none() && entry.follow_due <= now {
+                due = Some(entry.user);
+                entry.follow_due = again;
+            }
+            wake = earliest(wake, Some(entry.follow_due));
+        }
+        self.follow_wake = wake;
+        due
+    }
+
     /// Notes a verified profile of somebody followed. `remaining_ms` is what is left of the record's life, from which
     /// follows how old it is. Older profiles than the one known are ignored.
     ///
@@ -304,7 +361,7 @@ impl<P: Plan> People<P> {
     /// Drops a kept profile to make room, if there is one; the rest of what is known stays. False: there is none.
     #[must_use]
     pub fn drop_profile(&mut self, posts: &mut Posts<P>) -> bool {
-        for entry in self.iter_followed_mut() {
+        for (_, entry) in self.followed.iter_mut() {
             if posts.record(entry.profile).is_some() {
                 posts.remove_record(entry.profile);
                 entry.profile = RecordId::NONE;

@@ -243,7 +243,7 @@ impl<P: Plan> State<P> {
         entry.cursor = entry.cursor.max(last);
         let pause_ms = FOLLOW_REWRITE_MS.max(held_ms / 2);
         let due = entry.follow_put.after_ms(pause_ms).max(now);
-        entry.follow_due = entry.follow_due.min(due);
+        self.people.hasten_follow(user, due);
         // A cursor that is not written is found again in the own Follow record.
         self.persists.hint(super::persist::Entry::Following(*user));
     }

@@ -6,7 +6,7 @@
 //!
 //! | class | key | value |
 //! |---|---|---|
-//! | `Log` | log (2) | last, hash (32), reserved, sequence |
+//! | `Log` | log (2) | last, hash (32), reserved, sequence, name first claimed |
 //! | `Post` | log (2), number (8) | the post as it travels |
 //! | `Following` | user (32) | name, pinned, cursor |
 //! | `Follower` | user (32) | name, address (18), last seen, sequence, holds until, expires |
@@ -44,6 +44,7 @@ struct LogValue {
     hash: Digest,
     reserved: u64,
     sequence: u64,
+    claimed_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -106,6 +107,7 @@ impl<P: Plan> State<P> {
                         hash: state.hash,
                         reserved: state.reserved,
                         sequence: state.sequence,
+                        claimed_ms: self.me.claimed_ms(),
                     },
                     buf,
                 )
@@ -232,6 +234,7 @@ impl<P: Plan> State<P> {
             return Some(());
         }
         self.me.saw_sequence(value.sequence);
+        self.me.restore_claimed(value.claimed_ms);
         self.log.restore_state(&LogState {
             last: value.last,
             hash: value.hash,
@@ -418,7 +421,7 @@ mod tests {
             &(
                 Class::Log,
                 "0000".into(),
-                Some(["01", &hash, "0000"].concat())
+                Some(["01", &hash, "000000"].concat())
             )
         );
     }

@@ -1,0 +1,76 @@
+//! What the parts of the timeline want of the DHT, and what they hear of it.
+//!
+//! Parts say what they want when polled, and are told how it ended; [`super::Timeline`] carries it to the DHT and back.
+//! So each part can be tested with literals. Invariant: every operation that was begun is answered once, or its tag is
+//! stale.
+
+use crate::id::Key;
+use crate::wire::record::{Kinds, Record};
+
+/// An operation of the DHT that a part wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// Read the records at a key.
+    Get {
+        /// Where.
+        key: Key,
+        /// Of which kinds.
+        kinds: Kinds,
+    },
+    /// Store a record: the first `len` bytes of the buffer.
+    Put {
+        /// Its length.
+        len: usize,
+    },
+    /// Say goodbye to the neighbours.
+    Leave,
+}
+
+/// What a part asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asking {
+    /// Comes back with everything that is said about it; see [`super::tags`].
+    pub tag: u32,
+    /// What is wanted.
+    pub ask: Ask,
+    /// How long it may take, in ms.
+    pub within_ms: u32,
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// A get: records were handed over as they came.
+    Got {
+        /// Holders that answered.
+        answered: u16,
+        /// Nothing was left out.
+        complete: bool,
+    },
+    /// A put; stored when `accepted >= wanted`.
+    Put {
+        /// Holders that took it.
+        accepted: u8,
+        /// How many were needed.
+        wanted: u8,
+        /// A newer record of this user is held, with this sequence.
+        older: Option<u64>,
+        /// The key was full at every level.
+        full: bool,
+    },
+    /// Goodbyes were sent.
+    Left,
+    /// It could not be begun: the DHT is busy. Ask again later.
+    Busy,
+}
+
+/// A verified record that a get brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seen<'a> {
+    /// The record.
+    pub record: Record<'a>,
+    /// How long holders have had its slot, in ms, as this one says.
+    pub age_ms: u64,
+    /// What is left of its life, in ms.
+    pub remaining_ms: u64,
+}
