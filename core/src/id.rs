@@ -118,6 +118,11 @@ impl Key {
         Self(C::hash("strandline/value/v1", &[value]))
     }
 
+    /// Derives the key that a person names by a text: `H("strandline/key/v1", text)`.
+    pub fn of_text<C: Crypto>(text: &str) -> Self {
+        Self(C::hash("strandline/key/v1", &[text.as_bytes()]))
+    }
+
     /// Derives the shard of this key, `depth` levels down, that takes the records of `author`.
     ///
     /// An author's records move one level deeper each time that a shard answers that it is full;

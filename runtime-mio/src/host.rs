@@ -1,20 +1,79 @@
-//! The event loop: brings the node, its sockets, its storage and its control channel together.
+//! The event loop: brings the node, its sockets, its storage and its control channel together. Owns the order of a turn and
+//! how much of each kind a turn may do; every decision about the protocol is core's. Invariants: after every input the node
+//! is drained; everything that it persisted in a turn is committed at the turn's end and acknowledged after; no peer and no
+//! client can keep the loop from coming round.
 
+use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use mio::Waker;
+use mio::{Events, Interest, Poll, Token, Waker};
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use strandline_core::config::{Config, Identity, KEEP_MAX_MS};
+use strandline_core::crypto::{Ed25519, SecretKey};
+use strandline_core::drive::{Handler, Transport, drain};
 use strandline_core::name::{Handle, Name};
-use strandline_core::output::Event;
+use strandline_core::node::Node;
+use strandline_core::output::{
+    Class, CommandError, ConfigError, Event, Outcome, PersistId, Person, QueryId, Restored, Stored,
+    StreamId,
+};
+use strandline_core::plan::Server;
+use strandline_core::rng::Seed;
+use strandline_core::time::{Instant, earliest};
+use strandline_core::wire::NetworkId;
 
+use crate::answer::{Answer, Myself, query_of};
+use crate::clock::{Date, Timebase};
+use crate::command::{Call, Command};
+use crate::control::{ClientId, Control, Input as Request};
+use crate::desk::Desk;
+use crate::entrance::{self, Entrances};
 use crate::failure::{Exit, Failure};
-use crate::home::Home;
+use crate::home::{Home, handle_of, user_of};
+use crate::net::{self, Datagrams};
+use crate::ntp::{self, TimeServers};
+use crate::resolve::{Resolver, split_host_port};
+use crate::status::{self, Trouble, View};
+use crate::store::{self, Found, Store};
+use crate::streams::{Input, Streams};
+
+pub use crate::ntp::SERVERS_MAX as NTP_SERVERS_MAX;
 
 /// The usual port, UDP and TCP.
 pub const PORT: u16 = 7827;
+
+/// Datagrams that are taken in one turn.
+const DATAGRAMS_PER_TURN: usize = 256;
+/// What is heard of streams in one turn.
+const STREAM_INPUTS_PER_TURN: usize = 256;
+/// Calls that are taken in one turn.
+const CALLS_PER_TURN: usize = 16;
+/// Room in bytes for a datagram: more than the protocol allows, so that a longer one shows.
+const DATAGRAM_BUF_LEN: usize = 2048;
+/// Events that the system tells at once.
+const EVENTS_MAX: usize = 1024;
+/// How long a goodbye may take, in ms.
+const LEAVE_WITHIN_MS: u32 = 2_000;
+/// Longest name of a network in bytes.
+const NETWORK_LEN_MAX: usize = 255;
+
+const UDP: Token = Token(0);
+const LISTENER: Token = Token(1);
+const WAKER: Token = Token(2);
+const SIGNALS: Token = Token(3);
+const CONTROL: Token = Token(4);
+const FIRST_CLIENT: usize = 16;
+const FIRST_STREAM: usize = 64;
+
+const _: () = assert!(FIRST_CLIENT + crate::control::CLIENTS_MAX <= FIRST_STREAM);
+const _: () = assert!(DATAGRAM_BUF_LEN > strandline_core::wire::DATAGRAM_LEN_MAX);
 
 /// What the user decides about a node.
 #[derive(Clone, Debug)]
@@ -37,9 +96,6 @@ pub struct Options {
     pub network: String,
 }
 
-/// Most time servers.
-pub const NTP_SERVERS_MAX: usize = 8;
-
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -55,6 +111,82 @@ impl Default for Options {
             network: "strandline".into(),
         }
     }
+}
+
+impl Options {
+    /// The name and the settings for core; the address is not known before the sockets are bound.
+    fn check(&self) -> Result<(Option<Name>, Config), Failure> {
+        let name = match &self.name {
+            Some(name) => Some(Name::parse(name).map_err(|error| {
+                let why = format!("{name:?}: {error}");
+                usage(why, "Choose another name (--name NAME).")
+            })?),
+            None => None,
+        };
+        if self.network.is_empty() || self.network.len() > NETWORK_LEN_MAX {
+            let why = format!("a network's name has 1 to {NETWORK_LEN_MAX} bytes");
+            return Err(usage(why, "Choose another one (--network NAME)."));
+        }
+        if self.ntp.len() > NTP_SERVERS_MAX {
+            let why = format!("there are more than {NTP_SERVERS_MAX} time servers");
+            return Err(usage(why, "Name fewer (--ntp HOST)."));
+        }
+        for server in &self.ntp {
+            if split_host_port(server, Some(ntp::PORT)).is_none() {
+                let why = format!("{server:?} is not HOST or HOST:PORT");
+                return Err(usage(why, "Correct it (--ntp HOST[:PORT])."));
+            }
+        }
+        for join in &self.join {
+            if split_host_port(join, None).is_none() {
+                let why = format!("{join:?} is not HOST:PORT");
+                return Err(usage(why, "Correct it (--join HOST:PORT)."));
+            }
+        }
+        let ms = |duration: Duration| u32::try_from(duration.as_millis()).ok();
+        let mut config = Config::new(NetworkId::of_name::<Ed25519>(&self.network), self.listen);
+        config.fanout = self.fanout;
+        // What does not fit is over the limit, as core will say.
+        config.keep_ms = ms(self.keep).unwrap_or(u32::MAX);
+        config.refresh_ms = ms(self.refresh).unwrap_or(u32::MAX);
+        config.check().map_err(config_failure)?;
+        Ok((name, config))
+    }
+}
+
+fn usage(why: String, next: &str) -> Failure {
+    Failure::new(Exit::Usage, "cannot start the node", why, next)
+}
+
+fn config_failure(error: ConfigError) -> Failure {
+    let keep_h = KEEP_MAX_MS / (60 * 60 * 1000);
+    match error {
+        ConfigError::Fanout => usage(
+            "the fan-out is not between 1 and 16".into(),
+            "Choose another one (--fanout X).",
+        ),
+        ConfigError::Keep => usage(
+            format!("posts may be kept for at least 1 ms and at most {keep_h} h"),
+            "Choose another time (--keep DUR).",
+        ),
+        ConfigError::Network => usage(
+            "that network's name cannot be used".into(),
+            "Choose another one (--network NAME).",
+        ),
+        ConfigError::Identity => Failure::new(
+            Exit::Damaged,
+            "cannot start the node",
+            "its key is not one",
+            "Restore it from a backup: strandline identity restore FILE",
+        ),
+        ConfigError::AlreadyStarted => internal("it was started before"),
+    }
+}
+
+fn internal(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
+    let next = "If it happens again, it is a mistake of this program: please report it.";
+    let why = why.into().to_string();
+    Failure::new(Exit::Internal, "the node failed", why, next)
 }
 
 /// Said once: the control channel answers, and the first join ended or took too long.
@@ -81,9 +213,226 @@ pub trait Application {
 /// Wants to hear nothing.
 impl Application for () {}
 
+/// What core's outputs act on.
+#[derive(Debug)]
+struct World {
+    now: Instant,
+    datagrams: Datagrams,
+    streams: Streams,
+    store: Store,
+}
+
+impl Transport for World {
+    fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
+        self.datagrams.send(to, bytes);
+    }
+
+    fn open(&mut self, stream: StreamId, to: SocketAddr) {
+        self.streams.open(self.now, stream, to);
+    }
+
+    fn write(&mut self, stream: StreamId, bytes: &[u8]) {
+        self.streams.write(stream, bytes);
+    }
+
+    fn close(&mut self, stream: StreamId) {
+        self.streams.close(self.now, stream);
+    }
+
+    fn persist(&mut self, id: PersistId, item: Stored<'_>) {
+        self.store.persist(id, item);
+    }
+}
+
+/// What core's events mean to the host.
+#[derive(Debug)]
+struct Ears {
+    desk: Desk,
+    entrances: Entrances,
+    leaving: Option<QueryId>,
+    left: bool,
+    recovered: bool,
+    trouble: Option<Trouble>,
+}
+
+impl Ears {
+    fn on_event(&mut self, now: Instant, event: &Event<'_>, application: &mut dyn Application) {
+        if let Some(query) = query_of(event) {
+            if let Event::QueryDone { outcome, .. } = event {
+                self.left |= self.leaving == Some(query);
+                let contacts = if let Outcome::Joined { contacts } = outcome {
+                    *contacts
+                } else {
+                    0
+                };
+                if self.entrances.on_joined(now, query, contacts) {
+                    return;
+                }
+            }
+            self.desk.on_event(query, event);
+            return;
+        }
+        if let Event::Message { from, bytes, .. } = event {
+            log::info!("message from {from}: {}", String::from_utf8_lossy(bytes));
+        } else if let Event::StorageFailed = event {
+            self.trouble(Trouble::StorageFailed);
+        } else if let Event::Forked = event {
+            log::error!("somebody else signs with this user's key: this identity runs elsewhere");
+            self.trouble(Trouble::Forked);
+        } else if let Event::Recovered { next } = event {
+            log::warn!("recovered from the network; the next post has number {next}");
+            // 0: nobody knew a head, and the log stays closed.
+            if *next > 0 {
+                self.recovered = true;
+                self.trouble = self
+                    .trouble
+                    .filter(|trouble| *trouble != Trouble::Recovering);
+            }
+        }
+        application.on_event(event);
+    }
+
+    fn trouble(&mut self, trouble: Trouble) {
+        self.trouble = Some(self.trouble.map_or(trouble, |worse| worse.min(trouble)));
+    }
+}
+
+/// Ears for one drain.
+struct Hearing<'h> {
+    now: Instant,
+    ears: &'h mut Ears,
+    application: &'h mut dyn Application,
+}
+
+impl Handler for Hearing<'_> {
+    fn on_event(&mut self, event: Event<'_>) {
+        self.ears.on_event(self.now, &event, self.application);
+    }
+}
+
 /// A node with all that it needs, which [`run`](Self::run) runs.
 pub struct Host {
+    node: Box<Node<Server>>,
+    world: World,
+    ears: Ears,
+    control: Control,
+    resolver: Resolver,
+    time_servers: Option<TimeServers>,
+    timebase: Timebase,
+    date: Date,
+    poll: Poll,
+    signals: Option<Signals>,
     stopper: Stopper,
+    me: Myself,
+    ready: Ready,
+    network: String,
+    has_contacts: bool,
+    /// When the node next wants to be woken, as of the last drain.
+    wake: Option<Instant>,
+    /// The end, once stopping.
+    leave_by: Option<Instant>,
+    /// Whether `on_ready` was called, else by when it will be.
+    ready_by: Option<Instant>,
+    /// Holds the lock: dropped last.
+    home: Home,
+}
+
+/// What the storage was found to be, and how to go on once core has accepted it.
+enum Storage {
+    Found(Found),
+    /// None yet; `lost`: there was one.
+    None {
+        lost: bool,
+    },
+}
+
+impl Storage {
+    fn find(home: &Home, identity: Option<&Identity>) -> Result<Self, Failure> {
+        let path = home.database_path();
+        let Some(found) = Found::open(&path)? else {
+            let lost = identity.is_some();
+            return Ok(Self::None { lost });
+        };
+        let Some(identity) = identity else {
+            if found.how() == Restored::Fresh {
+                // Left over from a start that was interrupted before there was an identity: nothing rests on it.
+                return Ok(Self::None { lost: false });
+            }
+            return Err(Failure::new(
+                Exit::Damaged,
+                format!("cannot use {}", home.dir().display()),
+                "the identity is missing, and the database belongs to one; nothing was overwritten",
+                "Restore it from a backup: strandline identity restore FILE",
+            ));
+        };
+        if found.owner() != user_of(identity) {
+            return Err(store::damaged(&path, "it belongs to another identity"));
+        }
+        Ok(Self::Found(found))
+    }
+
+    /// Hands over everything to the node, and tells whether there were contacts among it.
+    fn restore(
+        &self,
+        home: &Home,
+        now: Instant,
+        node: &mut Node<Server>,
+    ) -> Result<(Restored, bool), Failure> {
+        let mut has_contacts = false;
+        let how = match self {
+            Self::Found(found) => {
+                found.for_each(|item| {
+                    has_contacts |= item.class == Class::Contact;
+                    node.restored(now, item)
+                })?;
+                found.how()
+            }
+            Self::None { lost: true } => Restored::Lost,
+            Self::None { lost: false } => Restored::Fresh,
+        };
+        node.restored_all(now, how)
+            .map_err(|damaged| store::damaged(&home.database_path(), &store::describe(&damaged)))?;
+        Ok((how, has_contacts))
+    }
+
+    fn into_store(self, home: &Home, identity: &Identity) -> Result<Store, Failure> {
+        let path = home.database_path();
+        match self {
+            Self::Found(found) => Store::open(&path, found),
+            Self::None { lost } => Store::create(&path, &user_of(identity), lost),
+        }
+    }
+}
+
+/// 32 bytes that nobody can guess.
+fn entropy() -> Result<[u8; 32], Failure> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(internal)?;
+    Ok(bytes)
+}
+
+/// The identity of the home, or a new one that is yet to be saved.
+fn identity_of(home: &Home, name: Option<Name>) -> Result<(Identity, bool), Failure> {
+    match (home.identity()?, name) {
+        (Some(identity), Some(name)) if identity.name != name => Err(usage(
+            format!("{} lives in {}", handle_of(&identity), home.dir().display()),
+            "Leave out --name, or choose another home (--home DIR).",
+        )),
+        (Some(identity), _) => Ok((identity, false)),
+        (None, None) => Err(usage(
+            format!("there is no identity in {}", home.dir().display()),
+            "Choose a name to make one: strandline up --name NAME",
+        )),
+        (None, Some(name)) => {
+            let (user, node) = (entropy()?, entropy()?);
+            let identity = Identity {
+                user: SecretKey::from_bytes(user),
+                node: SecretKey::from_bytes(node),
+                name,
+            };
+            Ok((identity, true))
+        }
+    }
 }
 
 impl Host {
@@ -92,13 +441,89 @@ impl Host {
     /// # Errors
     /// [`Exit::Usage`] for options outside their limits and a missing or different name; [`Exit::Internal`] when the port
     /// is taken; [`Exit::NotPermitted`] and [`Exit::Damaged`] as [`Home::identity`], and for the database.
-    pub fn open(_home: Home, _options: &Options) -> Result<Self, Failure> {
-        Err(Failure::new(
-            Exit::Internal,
-            "cannot start",
-            "the loop is not built yet",
-            "",
-        ))
+    pub fn open(home: Home, options: &Options) -> Result<Self, Failure> {
+        let (name, mut config) = options.check()?;
+        let control_path = Home::control_path(home.dir())?;
+        let (identity, is_new) = identity_of(&home, name)?;
+        let storage = Storage::find(&home, Some(&identity).filter(|_| !is_new))?;
+        let (udp, tcp, listen) = net::bind(options.listen)?;
+        config.listen = listen;
+
+        let timebase = Timebase::start();
+        let now = timebase.now();
+        let date = Date::of_system(timebase, now);
+        let mut node = Box::new(Node::<Server>::unstarted());
+        node.start(now, identity.clone(), &Seed(entropy()?), &config)
+            .map_err(config_failure)?;
+        let setting = date.setting(now);
+        node.set_clock(now, setting.unix_ms, setting.uncertainty_ms);
+        let (how, has_contacts) = storage.restore(&home, now, &mut node)?;
+
+        let poll = Poll::new().map_err(internal)?;
+        let registry = || poll.registry().try_clone().map_err(internal);
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(internal)?);
+        let control = Control::open(&control_path, registry()?, CONTROL, FIRST_CLIENT)?;
+        let datagrams = Datagrams::new(udp, listen, poll.registry(), UDP).map_err(internal)?;
+        let streams = Streams::new(tcp, registry()?, LISTENER, FIRST_STREAM).map_err(internal)?;
+        let resolver = Resolver::start(Arc::clone(&waker)).map_err(internal)?;
+        let store = storage.into_store(&home, &identity)?;
+        if is_new {
+            // Last of all: from here on there is an identity, and everything that it needs is in place.
+            home.create_identity(&identity)?;
+        }
+        let time_servers = if options.ntp.is_empty() {
+            None
+        } else {
+            Some(TimeServers::start(&options.ntp, timebase, &waker).map_err(internal)?)
+        };
+
+        let handle = handle_of(&identity);
+        let user = user_of(&identity);
+        let name = identity.name;
+        Ok(Self {
+            me: Myself {
+                person: Person { user, name },
+                node: node.node_id(),
+            },
+            ready: Ready {
+                name,
+                handle,
+                listen,
+                control: control_path,
+            },
+            world: World {
+                now,
+                datagrams,
+                streams,
+                store,
+            },
+            ears: Ears {
+                desk: Desk::default(),
+                entrances: Entrances::new(now, &options.join),
+                leaving: None,
+                left: false,
+                recovered: false,
+                trouble: (how == Restored::Lost).then_some(Trouble::Recovering),
+            },
+            has_contacts,
+            node,
+            control,
+            resolver,
+            time_servers,
+            timebase,
+            date,
+            poll,
+            signals: None,
+            stopper: Stopper {
+                asked: Arc::new(AtomicU8::new(0)),
+                waker,
+            },
+            network: options.network.clone(),
+            wake: None,
+            leave_by: None,
+            ready_by: Some(now.after_ms(entrance::WITHIN_MS.into())),
+            home,
+        })
     }
 
     /// Stops at SIGINT and SIGTERM: the first says goodbye to the network, the second ends at once.
@@ -106,6 +531,12 @@ impl Host {
     /// # Errors
     /// [`Exit::Internal`] when the system refuses.
     pub fn handle_signals(&mut self) -> Result<(), Failure> {
+        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(internal)?;
+        self.poll
+            .registry()
+            .register(&mut signals, SIGNALS, Interest::READABLE)
+            .map_err(internal)?;
+        self.signals = Some(signals);
         Ok(())
     }
 
@@ -115,13 +546,343 @@ impl Host {
         self.stopper.clone()
     }
 
+    /// Who and where the node is.
+    #[must_use]
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
     /// Runs the node until it is stopped.
     ///
     /// # Errors
     /// [`Exit::Internal`] when the system's event queue fails.
-    pub fn run(&mut self, _application: &mut dyn Application) -> Result<(), Failure> {
-        Ok(())
+    pub fn run(&mut self, application: &mut dyn Application) -> Result<(), Failure> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        loop {
+            let now = self.timebase.now();
+            match self.turn(now, application) {
+                Turn::Wait(deadline) => {
+                    let wait =
+                        deadline.map(|at| Duration::from_micros(at.since_us(self.timebase.now())));
+                    match self.poll.poll(&mut events, wait) {
+                        Ok(()) => self.hear(&events),
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(internal(error)),
+                    }
+                }
+                Turn::Left => {
+                    self.end();
+                    return Ok(());
+                }
+                Turn::Halted => return Ok(()),
+            }
+        }
     }
+
+    /// Notes what the system says.
+    fn hear(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                UDP => self.world.datagrams.on_ready(),
+                LISTENER => self.world.streams.on_acceptable(),
+                CONTROL => self.control.on_acceptable(),
+                WAKER => {}
+                SIGNALS => {
+                    let signals = self.signals.as_mut().map(Signals::pending);
+                    for _signal in signals.into_iter().flatten() {
+                        self.stopper.on_signal();
+                    }
+                }
+                Token(other) if other < FIRST_STREAM => self.control.on_ready(event),
+                Token(_) => self.world.streams.on_ready(event),
+            }
+        }
+    }
+
+    /// Does what there is to do, within its limits, and says until when to wait.
+    fn turn(&mut self, now: Instant, application: &mut dyn Application) -> Turn {
+        self.world.now = now;
+        match self.stopper.asked.load(Ordering::Relaxed) {
+            HALT.. => return Turn::Halted,
+            LEAVE if self.leave_by.is_none() => self.leave(now, application),
+            _ => {}
+        }
+        self.tell_time(now, application);
+        self.node.handle_timeout(now);
+        self.drain(application);
+        self.enter(now, application);
+        self.take_datagrams(now, application);
+        self.take_calls(now, application);
+        let mut busy = self.take_stream_inputs(now, application);
+        busy |= self.commit(now, application);
+        busy |= self.answer(now);
+        self.say_ready(now, application);
+        if self.leave_by.is_some_and(|by| self.ears.left || by <= now) {
+            return Turn::Left;
+        }
+        if busy || self.world.datagrams.is_readable() || self.world.streams.is_busy() {
+            return Turn::Wait(Some(now));
+        }
+        let deadlines = [
+            self.wake,
+            self.world.streams.next_deadline(),
+            self.control.next_deadline(),
+            self.ears.desk.next_deadline(),
+            self.ears.entrances.next_deadline(),
+            self.date.next_deadline(),
+            self.leave_by,
+            self.ready_by,
+        ];
+        Turn::Wait(deadlines.into_iter().fold(None, earliest))
+    }
+
+    /// Carries out what the node wants. Called after every input.
+    fn drain(&mut self, application: &mut dyn Application) {
+        let mut hearing = Hearing {
+            now: self.world.now,
+            ears: &mut self.ears,
+            application,
+        };
+        self.wake = drain(&mut self.node, &mut self.world, &mut hearing);
+    }
+
+    fn tell_time(&mut self, now: Instant, application: &mut dyn Application) {
+        let estimate = self.time_servers.as_mut().and_then(|of| of.poll(now));
+        if let Some(estimate) = &estimate {
+            self.date.on_estimate(now, estimate);
+        }
+        if estimate.is_some() || self.date.handle_timeout(now) {
+            let setting = self.date.setting(now);
+            self.node
+                .set_clock(now, setting.unix_ms, setting.uncertainty_ms);
+            self.drain(application);
+        }
+    }
+
+    /// Sees to the ways into the network.
+    fn enter(&mut self, now: Instant, application: &mut dyn Application) {
+        while let Some(name) = self.ears.entrances.poll_due(now) {
+            self.resolver.ask(&name);
+        }
+        while let Some(resolved) = self.resolver.poll() {
+            let (node, local) = (&mut self.node, self.ready.listen);
+            let join = |addr| {
+                if !net::reaches(local, addr) {
+                    return None;
+                }
+                let joining = node.join(now, net::canonical(addr), entrance::WITHIN_MS);
+                joining
+                    .inspect_err(|error| log::debug!("cannot join through {addr}: {error:?}"))
+                    .ok()
+            };
+            let addresses = resolved.addresses.map_err(|error| error.to_string());
+            self.ears
+                .entrances
+                .on_resolved(now, &resolved.name, addresses, join);
+            self.drain(application);
+        }
+    }
+
+    fn take_datagrams(&mut self, now: Instant, application: &mut dyn Application) {
+        let mut buf = [0; DATAGRAM_BUF_LEN];
+        for _ in 0..DATAGRAMS_PER_TURN {
+            if let Some((from, bytes)) = self.world.datagrams.receive(&mut buf) {
+                self.node.handle_datagram(now, from, bytes);
+                self.drain(application);
+            } else if !self.world.datagrams.is_readable() {
+                return;
+            }
+        }
+    }
+
+    /// Hears streams, and tells whether to come back at once.
+    fn take_stream_inputs(&mut self, now: Instant, application: &mut dyn Application) -> bool {
+        self.world.streams.handle_timeout(now);
+        self.world.streams.offer_again();
+        let mut heard = false;
+        for _ in 0..STREAM_INPUTS_PER_TURN {
+            let Some(input) = self.world.streams.poll_input(now) else {
+                break;
+            };
+            heard |= self.take_stream_input(now, input);
+            self.drain(application);
+        }
+        // What core refused before it heard the last input, it may take after it.
+        heard && self.world.streams.has_blocked()
+    }
+
+    /// Tells the node; whether that can have changed anything.
+    fn take_stream_input(&mut self, now: Instant, input: Input) -> bool {
+        let streams = &mut self.world.streams;
+        match input {
+            Input::Accept(slot, from) => match self.node.accept_stream(now, from) {
+                Ok(stream) => streams.accepted(slot, stream),
+                Err(_busy) => streams.refuse(slot),
+            },
+            Input::Opened(stream) => self.node.stream_opened(now, stream),
+            Input::Writable(stream, room) => self.node.stream_writable(now, stream, room),
+            Input::Closed(stream) => self.node.stream_closed(now, stream),
+            Input::Readable(stream) => {
+                let taken = self
+                    .node
+                    .stream_readable(now, stream, streams.unread(stream));
+                streams.consumed(stream, taken);
+                return taken > 0;
+            }
+        }
+        true
+    }
+
+    /// Makes the turn's entries durable and tells the node, which may have more to write then; whether to come back.
+    fn commit(&mut self, now: Instant, application: &mut dyn Application) -> bool {
+        if std::mem::take(&mut self.ears.recovered) {
+            self.world.store.recovered();
+        }
+        let Some(committed) = self.world.store.commit() else {
+            return false;
+        };
+        match committed {
+            Ok(up_to) => self.node.persisted(now, up_to),
+            Err(from) => {
+                self.ears.trouble(Trouble::StorageFailed);
+                self.node.persist_failed(now, from);
+            }
+        }
+        self.drain(application);
+        true
+    }
+
+    fn take_calls(&mut self, now: Instant, application: &mut dyn Application) {
+        self.control.handle_timeout(now);
+        for _ in 0..CALLS_PER_TURN {
+            match self.control.poll_input(now) {
+                Some(Request::Call { client, name, body }) => {
+                    let begun = Call::read(&name, &body)
+                        .map_err(Answer::from)
+                        .and_then(|call| self.begin(now, client, call));
+                    if let Err(answer) = begun {
+                        self.control.answer(now, client, &answer);
+                    }
+                    self.drain(application);
+                }
+                Some(Request::Gone(client)) => self.ears.desk.on_gone(client),
+                None => return,
+            }
+        }
+    }
+
+    /// Begins a command; `Err` is the answer of one that ends at once.
+    fn begin(&mut self, now: Instant, client: ClientId, call: Call) -> Result<(), Answer> {
+        let within = call.timeout_ms;
+        let node = &mut self.node;
+        let one = |query: Result<QueryId, CommandError>| query.map(|query| vec![query]);
+        let begun = match &call.command {
+            Command::Post { text } => one(node.post(now, text)),
+            Command::Follow { handle } => one(node.follow(now, handle, within)),
+            Command::Unfollow { handle } => one(node.unfollow(now, handle, within)),
+            Command::Timeline { handle, .. } => one(node.timeline(now, handle.as_ref(), within)),
+            Command::Following { handle } => one(node.following(now, handle.as_ref(), within)),
+            Command::Followers { handle } => one(node.followers(now, handle.as_ref(), within)),
+            Command::Whois { handle } => one(node.whois(now, handle, within)),
+            Command::Lookup { key, .. } => one(node.lookup(now, *key, within)),
+            Command::Put { key, value, ttl_s } => {
+                one(node.put(now, *key, value.as_bytes(), *ttl_s, within))
+            }
+            Command::Get { key } => one(node.get(now, *key, within)),
+            Command::Send { key, text } => one(node.send(now, *key, text.as_bytes(), within)),
+            Command::Export => {
+                let handle = Handle::of(self.me.person.name, &self.me.person.user);
+                let posts = node.timeline(now, Some(&handle), within);
+                posts.and_then(|posts| Ok(vec![posts, node.following(now, None, within)?]))
+            }
+            Command::Whoami => return Err(self.me.answer()),
+            Command::Peers => return Err(status::peers(node)),
+            Command::Status => return Err(self.status(now)),
+            Command::Stop => {
+                self.stopper.ask(LEAVE);
+                return Err(Answer::ok(json!({ "v": 1 })));
+            }
+        };
+        self.ears.desk.begin(now, client, call, begun)
+    }
+
+    fn status(&self, now: Instant) -> Answer {
+        let (datagrams, streams) = (&self.world.datagrams, &self.world.streams);
+        let view = View {
+            me: &self.me,
+            home: self.home.dir(),
+            listen: self.ready.listen,
+            network: &self.network,
+            date: &self.date,
+            traffic: datagrams.traffic(),
+            streams: (streams.count(), streams.refusals()),
+            trouble: self.ears.trouble,
+        };
+        status::status(now, &self.node, &view)
+    }
+
+    /// Answers the jobs that have ended; whether there were any, since a client may have sent its next call ahead.
+    fn answer(&mut self, now: Instant) -> bool {
+        let mut answered = false;
+        let alone = self.node.peers().next().is_none();
+        while let Some((client, answer)) = self.ears.desk.poll_answer(now, &self.me, alone) {
+            self.control.answer(now, client, &answer);
+            answered = true;
+        }
+        answered
+    }
+
+    fn say_ready(&mut self, now: Instant, application: &mut dyn Application) {
+        let Some(by) = self.ready_by else {
+            return;
+        };
+        // Contacts saved by an earlier run count as somebody to join.
+        let settled = if self.ears.entrances.is_empty() {
+            !self.has_contacts || self.node.peers().next().is_some()
+        } else {
+            self.ears.entrances.settled()
+        };
+        if settled || by <= now {
+            self.ready_by = None;
+            application.on_ready(&self.ready);
+        }
+    }
+
+    /// Begins to say goodbye.
+    fn leave(&mut self, now: Instant, application: &mut dyn Application) {
+        self.leave_by = Some(now.after_ms(LEAVE_WITHIN_MS.into()));
+        match self.node.leave(now, LEAVE_WITHIN_MS) {
+            Ok(query) => self.ears.leaving = Some(query),
+            Err(error) => {
+                log::warn!("leaving without a goodbye: {error:?}");
+                self.ears.left = true;
+            }
+        }
+        self.drain(application);
+    }
+
+    /// Answers whoever still waits, and clears away the socket.
+    fn end(&mut self) {
+        let now = self.world.now;
+        let alone = self.node.peers().next().is_none();
+        while let Some((client, answer)) = self.ears.desk.give_up(&self.me, alone) {
+            self.control.answer(now, client, &answer);
+        }
+        self.control.flush();
+        if let Err(error) = fs::remove_file(&self.ready.control) {
+            log::debug!("the control socket is gone already: {error}");
+        }
+    }
+}
+
+/// What a turn came to.
+enum Turn {
+    /// Wait for the system, or until this time.
+    Wait(Option<Instant>),
+    /// The goodbyes are said.
+    Left,
+    /// Stop on the spot.
+    Halted,
 }
 
 /// Stops a [`Host`] from another thread.
@@ -150,5 +911,11 @@ impl Stopper {
         if let Err(error) = self.waker.wake() {
             log::warn!("cannot wake the loop: {error}");
         }
+    }
+
+    /// The first signal asks it to leave, the next one to end.
+    fn on_signal(&self) {
+        let again = self.asked.load(Ordering::Relaxed) >= LEAVE;
+        self.ask(if again { HALT } else { LEAVE });
     }
 }

@@ -21,13 +21,25 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod answer;
+pub mod clock;
+pub mod command;
 pub mod control;
+pub mod desk;
+pub mod entrance;
 pub mod failure;
 pub mod home;
 pub mod host;
+pub mod http;
 pub mod logging;
+pub mod net;
+pub mod ntp;
+pub mod resolve;
 #[cfg(test)]
 mod scratch;
+pub mod status;
+pub mod store;
+pub mod streams;
 
 pub use failure::{Exit, Failure};
 pub use home::Home;

@@ -1,0 +1,211 @@
+//! Time on this machine: the monotonic clock that core counts by, and the date, from the system or from time servers.
+//! Owns the choice between the two; asking servers is [`crate::ntp`]'s. Invariant: what core was told as `now` never runs
+//! backwards, whatever happens to the system's clock.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use strandline_core::time::Instant;
+
+use crate::ntp::Estimate;
+
+/// How far off a machine's own clock is taken to be, in ms: nobody vouches for it.
+pub const SYSTEM_UNCERTAINTY_MS: u32 = 1_000;
+/// How often the system's clock is read again, in ms.
+const SYSTEM_READ_MS: u64 = 60_000;
+
+/// The monotonic clock, and what the system's clock said when it was started.
+#[derive(Clone, Copy, Debug)]
+pub struct Timebase {
+    origin: std::time::Instant,
+    unix_us: u64,
+}
+
+impl Timebase {
+    /// Starts at [`Instant::ZERO`], now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self {
+            origin: std::time::Instant::now(),
+            unix_us: system_unix_us(),
+        }
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        Instant::from_us(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// The Unix time in µs at `now`, had the system's clock been right at the start.
+    #[must_use]
+    pub fn unix_us(&self, now: Instant) -> u64 {
+        self.unix_us.saturating_add(now.as_us())
+    }
+}
+
+/// The Unix time in µs that the system's clock shows.
+fn system_unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    })
+}
+
+/// What core is to be told: the date, with its uncertainty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Setting {
+    /// Unix time in ms.
+    pub unix_ms: u64,
+    /// How far off it may be, in ms.
+    pub uncertainty_ms: u32,
+}
+
+/// Where the date comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The machine's own clock.
+    System,
+    /// So many time servers.
+    Ntp(usize),
+}
+
+impl Source {
+    /// Its name, as `status` shows it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Ntp(_) => "ntp",
+        }
+    }
+}
+
+/// The date.
+#[derive(Clone, Copy, Debug)]
+pub struct Date {
+    timebase: Timebase,
+    source: Source,
+    /// What to add to the timebase, in µs.
+    offset_us: i64,
+    uncertainty_ms: u32,
+    set_at: Instant,
+}
+
+impl Date {
+    /// The date as the system's clock shows it.
+    #[must_use]
+    pub fn of_system(timebase: Timebase, now: Instant) -> Self {
+        let offset = i128::from(system_unix_us()) - i128::from(timebase.unix_us(now));
+        Self {
+            timebase,
+            source: Source::System,
+            offset_us: clamp(offset),
+            uncertainty_ms: SYSTEM_UNCERTAINTY_MS,
+            set_at: now,
+        }
+    }
+
+    /// Time servers have answered: from now on they are believed.
+    pub fn on_estimate(&mut self, now: Instant, estimate: &Estimate) {
+        self.source = Source::Ntp(estimate.servers);
+        self.offset_us = estimate.offset_us;
+        let ms = estimate.uncertainty_us.div_ceil(1000);
+        self.uncertainty_ms = u32::try_from(ms).unwrap_or(u32::MAX);
+        self.set_at = now;
+    }
+
+    /// When the system's clock is to be read again; never once time servers have answered.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        (self.source == Source::System).then(|| self.set_at.after_ms(SYSTEM_READ_MS))
+    }
+
+    /// Reads the system's clock again if that is due, and tells whether it did.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        let due = self.next_deadline().is_some_and(|at| at <= now);
+        if due {
+            *self = Self::of_system(self.timebase, now);
+        }
+        due
+    }
+
+    /// What core is to be told.
+    #[must_use]
+    pub fn setting(&self, now: Instant) -> Setting {
+        let unix_us = self
+            .timebase
+            .unix_us(now)
+            .saturating_add_signed(self.offset_us);
+        Setting {
+            unix_ms: unix_us / 1000,
+            uncertainty_ms: self.uncertainty_ms,
+        }
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// How far the system's clock lags behind it, in ms.
+    #[must_use]
+    pub fn offset_ms(&self, now: Instant) -> i64 {
+        let ours = i128::from(self.timebase.unix_us(now)) + i128::from(self.offset_us);
+        clamp((ours - i128::from(system_unix_us())) / 1000)
+    }
+
+    /// How long ago it was set, in ms.
+    #[must_use]
+    pub fn age_ms(&self, now: Instant) -> u64 {
+        now.since_ms(self.set_at)
+    }
+}
+
+fn clamp(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_serves_until_servers_answer_and_never_after() {
+        let timebase = Timebase::start();
+        let now = timebase.now();
+        let mut date = Date::of_system(timebase, now);
+        assert_eq!(date.source(), Source::System);
+        assert!(date.offset_ms(now).abs() <= 1_000);
+        let setting = date.setting(now);
+        assert_eq!(setting.uncertainty_ms, SYSTEM_UNCERTAINTY_MS);
+        assert!(setting.unix_ms.abs_diff(system_unix_us() / 1000) <= 1_000);
+        assert!(!date.handle_timeout(now));
+        assert!(date.handle_timeout(now.after_ms(SYSTEM_READ_MS)));
+
+        let estimate = Estimate {
+            offset_us: -5_000_000,
+            uncertainty_us: 1_001,
+            servers: 3,
+        };
+        date.on_estimate(now, &estimate);
+        assert_eq!(date.source(), Source::Ntp(3));
+        let behind = timebase.unix_us(now) / 1000 - date.setting(now).unix_ms;
+        assert!((4_999..=5_001).contains(&behind), "{behind}");
+        assert_eq!(date.setting(now).uncertainty_ms, 2);
+        assert_eq!(date.next_deadline(), None);
+        assert!(!date.handle_timeout(now.after_s(3_600)));
+        assert_eq!(date.age_ms(now.after_s(60)), 60_000);
+    }
+
+    #[test]
+    fn time_never_runs_backwards() {
+        let timebase = Timebase::start();
+        let mut last = timebase.now();
+        for _ in 0..1000 {
+            let now = timebase.now();
+            assert!(now >= last);
+            last = now;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Where commands are carried out: those that are running, and whom to answer when they end. Owns the jobs and their
+//! time-outs; what an answer looks like is [`crate::answer`]'s. Invariant: every call is answered once, by its deadline at
+//! the latest, unless its client went away.
+
+use strandline_core::output::{CommandError, Event, Outcome, QueryId};
+use strandline_core::time::{Instant, earliest};
+
+use crate::answer::{Answer, Gathered, Myself, finished, refused};
+use crate::command::{Call, Command};
+use crate::control::ClientId;
+
+/// How much longer than core a job may take, in ms: then it is answered with what there is.
+const GRACE_MS: u64 = 1_000;
+
+#[derive(Debug)]
+struct Job {
+    client: ClientId,
+    command: Command,
+    /// Those of its queries that have not ended.
+    running: Vec<QueryId>,
+    outcomes: Vec<Outcome>,
+    gathered: Gathered,
+    deadline: Instant,
+}
+
+/// The jobs. There are no more than clients of the control channel.
+#[derive(Debug, Default)]
+pub struct Desk {
+    jobs: Vec<Job>,
+}
+
+impl Desk {
+    /// Takes on a call whose queries core has begun, or refused to.
+    ///
+    /// # Errors
+    /// The answer, when core refused.
+    pub fn begin(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        call: Call,
+        begun: Result<Vec<QueryId>, CommandError>,
+    ) -> Result<(), Answer> {
+        let running = begun.map_err(|error| Answer::from(refused(&call.command, error)))?;
+        self.jobs.push(Job {
+            client,
+            gathered: Gathered::new(&call.command),
+            command: call.command,
+            running,
+            outcomes: Vec::new(),
+            deadline: now.after_ms(call.timeout_ms.into()).after_ms(GRACE_MS),
+        });
+        Ok(())
+    }
+
+    /// Hears an event about a query. Those of clients that went away are nobody's any more.
+    pub fn on_event(&mut self, query: QueryId, event: &Event<'_>) {
+        let of_query = |job: &&mut Job| job.running.contains(&query);
+        let Some(job) = self.jobs.iter_mut().find(of_query) else {
+            return;
+        };
+        if let Event::QueryDone { outcome, .. } = event {
+            job.running.retain(|running| *running != query);
+            job.outcomes.push(*outcome);
+        } else {
+            job.gathered.on_event(event);
+        }
+    }
+
+    /// A client went away: its job is dropped.
+    pub fn on_gone(&mut self, client: ClientId) {
+        self.jobs.retain(|job| job.client != client);
+    }
+
+    /// When the next job is out of time.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = self.jobs.iter().map(|job| Some(job.deadline));
+        deadlines.fold(None, earliest)
+    }
+
+    /// The next job that has ended, or is out of time, with its answer.
+    pub fn poll_answer(
+        &mut self,
+        now: Instant,
+        me: &Myself,
+        alone: bool,
+    ) -> Option<(ClientId, Answer)> {
+        let over = |job: &Job| job.running.is_empty() || job.deadline <= now;
+        let at = self.jobs.iter().position(over)?;
+        Some(self.jobs.swap_remove(at).answer(me, alone))
+    }
+
+    /// Ends the next job with what there is.
+    pub fn give_up(&mut self, me: &Myself, alone: bool) -> Option<(ClientId, Answer)> {
+        Some(self.jobs.pop()?.answer(me, alone))
+    }
+}
+
+impl Job {
+    fn answer(mut self, me: &Myself, alone: bool) -> (ClientId, Answer) {
+        if !self.running.is_empty() {
+            self.outcomes.push(Outcome::TimedOut);
+        }
+        let answer = finished(&self.command, &self.gathered, &self.outcomes, me, alone);
+        (self.client, answer)
+    }
+}

@@ -1,0 +1,1018 @@
+//! The TCP connections under core's streams. Owns their sockets, buffers, caps and time-outs; what the bytes mean is core's
+//! business. Invariants: a connection's buffers never grow beyond their fixed size, core is only ever promised room that is
+//! there, and a name that core has given up is never mentioned to it again.
+//!
+//! The loop pulls what core should hear with [`Streams::poll_input`], one at a time, in turn over the connections, so that
+//! none starves another.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use strandline_core::addr::{Source, source_of};
+use strandline_core::output::StreamId;
+use strandline_core::time::Instant;
+use strandline_core::wire::frame::Frame;
+use strandline_core::wire::{FRAME_LEN_MAX, FRAME_PREFIX_LEN};
+
+use crate::net::canonical;
+
+/// Connections at one time.
+pub const STREAMS_MAX: usize = 1024;
+/// Of these, opened by peers: the rest is for what this node opens.
+pub const INBOUND_MAX: usize = 768;
+/// Of these, from one source.
+pub const INBOUND_PER_SOURCE_MAX: u32 = 32;
+/// Room in bytes for what arrived and core has not taken.
+const RECEIVE_LEN: usize = 4096;
+/// Room in bytes for what core wrote and the system has not taken.
+pub const SEND_LEN: usize = 16 * 1024;
+/// How long a connection may take to open, in ms.
+const CONNECT_MS: u64 = 3_000;
+/// How long nothing may move on an open connection, in ms.
+const IDLE_MS: u64 = 60_000;
+/// How long a closed one may take to get rid of its last bytes, in ms.
+const LINGER_MS: u64 = 2_000;
+/// How often time-outs are looked for, in ms.
+const SWEEP_MS: u64 = 500;
+/// How long to wait after the system would not accept, in ms: it may be out of descriptors.
+const ACCEPT_PAUSE_MS: u64 = 200;
+/// Reads thrown away from a closed connection before it waits for its next turn.
+const DISCARD_READS: u32 = 16;
+
+const _: () = assert!(RECEIVE_LEN >= 2 * (FRAME_LEN_MAX + FRAME_PREFIX_LEN));
+const _: () = assert!(SEND_LEN >= 2 * (FRAME_LEN_MAX + FRAME_PREFIX_LEN));
+const _: () = assert!(INBOUND_MAX < STREAMS_MAX);
+
+/// Names a connection to this table until core has named it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slot(usize);
+
+/// What core should hear next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// `accept_stream`; answer with [`Streams::accepted`] or [`Streams::refuse`].
+    Accept(Slot, SocketAddr),
+    /// `stream_opened`.
+    Opened(StreamId),
+    /// `stream_readable` with [`Streams::unread`]; answer with [`Streams::consumed`].
+    Readable(StreamId),
+    /// `stream_writable` with this much room.
+    Writable(StreamId, usize),
+    /// `stream_closed`. The name is free.
+    Closed(StreamId),
+}
+
+/// How many connections did not come about, and why.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Refusals {
+    /// Closed at once because a cap was reached, or core was busy.
+    pub full: u64,
+    /// Did not open in time, or were refused.
+    pub unopened: u64,
+    /// Closed because nothing moved.
+    pub idle: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// The handshake is under way.
+    Connecting,
+    /// Core does not know of it yet.
+    Accepting,
+    /// Bytes flow.
+    Open,
+    /// Core has closed it; the last bytes are on their way.
+    Flushing,
+    /// They are gone, and our half is closed. What the peer still sends is thrown away: closing on unread bytes would make
+    /// the system throw away our last bytes as well.
+    Lingering,
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: TcpStream,
+    state: State,
+    /// Core's name for it while core knows it.
+    stream: Option<StreamId>,
+    /// Whose quota it counts against, if a peer opened it.
+    inbound_from: Option<Source>,
+    /// The system may have more to read, or room to write. It tells only once.
+    readable: bool,
+    writable: bool,
+    /// The peer has closed its half.
+    ended: bool,
+    /// In the queue of those to be served.
+    queued: bool,
+    /// Core did not take the frame that is there.
+    blocked: bool,
+    unread: Unread,
+    unsent: VecDeque<u8>,
+    /// The room that core was told of, less what it wrote since.
+    told: usize,
+    deadline: Instant,
+}
+
+/// What arrived and was not taken: a fixed buffer that moves its content to the front when it must.
+#[derive(Debug)]
+struct Unread {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Unread {
+    const EMPTY: Self = Self {
+        bytes: Vec::new(),
+        start: 0,
+        end: 0,
+    };
+
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// All that core can do with it is wait for more bytes.
+    fn lacks_a_frame(&self) -> bool {
+        matches!(Frame::split(self.as_slice()), Ok(None))
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.start = self.start.saturating_add(len).min(self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Reads once, as much as fits; `Ok(0)` is the end of the stream. Call only when it lacks a frame: then there is room.
+    fn read_from(&mut self, socket: &mut TcpStream) -> io::Result<usize> {
+        // Most connections of a big node never say anything twice: they get their buffer when they first do.
+        self.bytes.resize(RECEIVE_LEN, 0);
+        self.bytes.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end.saturating_sub(self.start));
+        let len = socket.read(self.bytes.get_mut(self.end..).unwrap_or_default())?;
+        self.end = self.end.saturating_add(len);
+        Ok(len)
+    }
+}
+
+/// What serving a connection came to.
+enum Served {
+    /// Core should hear this; then serve it again.
+    Input(Input),
+    /// Nothing more until the system or core says something.
+    Idle,
+    /// The peer closed its half, and core took all that it can take: core hears that it is over, and what core wrote is
+    /// still sent.
+    Ended,
+    /// It is over; core hears of it if it knows it.
+    Over,
+}
+
+/// The table of connections.
+#[derive(Debug)]
+pub struct Streams {
+    registry: Registry,
+    listener: TcpListener,
+    first_token: usize,
+    slots: Vec<Option<Connection>>,
+    free: Vec<usize>,
+    by_stream: HashMap<StreamId, usize>,
+    by_source: HashMap<Source, u32>,
+    inbound: usize,
+    queue: VecDeque<usize>,
+    blocked: Vec<usize>,
+    /// Streams that core believes in and that are gone.
+    gone: VecDeque<StreamId>,
+    /// The listener may have more to accept.
+    acceptable: bool,
+    accept_after: Option<Instant>,
+    sweep_at: Option<Instant>,
+    refusals: Refusals,
+}
+
+impl Streams {
+    /// Takes a bound listener. It is told of under `listener_token`, connections under the tokens from `first_token` on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(
+        mut listener: TcpListener,
+        registry: Registry,
+        listener_token: Token,
+        first_token: usize,
+    ) -> io::Result<Self> {
+        registry.register(&mut listener, listener_token, Interest::READABLE)?;
+        Ok(Self {
+            registry,
+            listener,
+            first_token,
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_stream: HashMap::new(),
+            by_source: HashMap::new(),
+            inbound: 0,
+            queue: VecDeque::new(),
+            blocked: Vec::new(),
+            gone: VecDeque::new(),
+            acceptable: true,
+            accept_after: None,
+            sweep_at: None,
+            refusals: Refusals::default(),
+        })
+    }
+
+    /// How many connections there are, those included that core has closed and that are on their way out.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.slots.len().saturating_sub(self.free.len())
+    }
+
+    /// What did not come about.
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        self.refusals
+    }
+
+    /// The listener has connections to accept.
+    pub fn on_acceptable(&mut self) {
+        self.acceptable = true;
+    }
+
+    /// The system says something about a connection.
+    pub fn on_ready(&mut self, event: &Event) {
+        let Some(slot) = event.token().0.checked_sub(self.first_token) else {
+            return;
+        };
+        let Some(connection) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
+            return;
+        };
+        let failed = event.is_error();
+        connection.readable |= failed || event.is_readable() || event.is_read_closed();
+        connection.writable |= failed || event.is_writable() || event.is_write_closed();
+        self.enqueue(slot);
+    }
+
+    /// Begins to open a stream for core. When the cap is reached or the system refuses, `Closed` follows.
+    pub fn open(&mut self, now: Instant, stream: StreamId, to: SocketAddr) {
+        if self.count() >= STREAMS_MAX {
+            self.refusals.full += 1;
+            self.gone.push_back(stream);
+            return;
+        }
+        match TcpStream::connect(to) {
+            Ok(socket) => {
+                if let Some(slot) = self.insert(now, socket, State::Connecting, None) {
+                    self.name(slot, stream);
+                    return;
+                }
+            }
+            Err(error) => log::debug!("cannot open a stream to {to}: {error}"),
+        }
+        self.refusals.unopened += 1;
+        self.gone.push_back(stream);
+    }
+
+    /// Appends a frame, which must fit the room that core was told of; otherwise the connection breaks.
+    pub fn write(&mut self, stream: StreamId, bytes: &[u8]) {
+        let Some((slot, connection)) = self.connection(stream) else {
+            return;
+        };
+        if bytes.len() > connection.told {
+            log::error!("a stream was written to beyond its room");
+            self.remove(slot);
+            return;
+        }
+        connection.told -= bytes.len();
+        connection.unsent.extend(bytes);
+        self.enqueue(slot);
+    }
+
+    /// Core is done with a stream: what it wrote is still sent, then the connection is closed.
+    pub fn close(&mut self, now: Instant, stream: StreamId) {
+        // Core may close what it has not yet heard to be gone.
+        self.gone.retain(|gone| *gone != stream);
+        let Some((slot, connection)) = self.connection(stream) else {
+            return;
+        };
+        let opened = connection.state == State::Open;
+        connection.stream = None;
+        self.by_stream.remove(&stream);
+        if opened {
+            self.part(now, slot);
+        } else {
+            self.remove(slot);
+        }
+    }
+
+    /// Core has taken an accepted connection under this name.
+    pub fn accepted(&mut self, slot: Slot, stream: StreamId) {
+        if let Some(connection) = self.slots.get_mut(slot.0).and_then(Option::as_mut) {
+            connection.state = State::Open;
+            self.name(slot.0, stream);
+            self.enqueue(slot.0);
+        }
+    }
+
+    /// Core does not want an accepted connection.
+    pub fn refuse(&mut self, slot: Slot) {
+        self.refusals.full += 1;
+        self.remove(slot.0);
+    }
+
+    /// What arrived on a stream and was not taken.
+    #[must_use]
+    pub fn unread(&self, stream: StreamId) -> &[u8] {
+        self.by_stream
+            .get(&stream)
+            .and_then(|slot| self.slots.get(*slot)?.as_ref())
+            .map_or(&[], |connection| connection.unread.as_slice())
+    }
+
+    /// Core took so many bytes. After 0 it is not offered them again before [`Self::offer_again`].
+    pub fn consumed(&mut self, stream: StreamId, len: usize) {
+        let Some((slot, connection)) = self.connection(stream) else {
+            return;
+        };
+        if len == 0 {
+            connection.blocked = true;
+            self.blocked.push(slot);
+        } else {
+            connection.unread.consume(len);
+        }
+    }
+
+    /// Core has heard something: it may want now what it did not want before.
+    pub fn offer_again(&mut self) {
+        for slot in std::mem::take(&mut self.blocked) {
+            if let Some(connection) = self.slots.get_mut(slot).and_then(Option::as_mut)
+                && std::mem::take(&mut connection.blocked)
+            {
+                self.enqueue(slot);
+            }
+        }
+    }
+
+    /// Whether core left something lying.
+    #[must_use]
+    pub fn has_blocked(&self) -> bool {
+        !self.blocked.is_empty()
+    }
+
+    /// Whether [`Self::poll_input`] has something to do without the system saying more.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.queue.is_empty()
+            || !self.gone.is_empty()
+            || (self.acceptable && self.accept_after.is_none())
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        strandline_core::time::earliest(self.sweep_at, self.accept_after)
+    }
+
+    /// Closes what took too long.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.accept_after.is_some_and(|after| after <= now) {
+            self.accept_after = None;
+        }
+        if self.sweep_at.is_none_or(|at| at > now) {
+            return;
+        }
+        for slot in 0..self.slots.len() {
+            let Some(Some(connection)) = self.slots.get(slot) else {
+                continue;
+            };
+            if connection.deadline > now {
+                continue;
+            }
+            match connection.state {
+                State::Connecting => self.refusals.unopened += 1,
+                State::Open | State::Accepting => self.refusals.idle += 1,
+                State::Flushing | State::Lingering => {}
+            }
+            self.remove(slot);
+        }
+        self.sweep_at = (self.count() > 0).then(|| now.after_ms(SWEEP_MS));
+    }
+
+    /// What core should hear next; `None` when there is nothing before the next [`Self::on_ready`]. The caller decides how
+    /// many of these make a turn.
+    pub fn poll_input(&mut self, now: Instant) -> Option<Input> {
+        loop {
+            if let Some(stream) = self.gone.pop_front() {
+                return Some(Input::Closed(stream));
+            }
+            let Some(slot) = self.queue.pop_front() else {
+                return self.accept(now);
+            };
+            let Some(connection) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
+                continue;
+            };
+            connection.queued = false;
+            let state = connection.state;
+            match connection.serve(now) {
+                Served::Input(input) => {
+                    self.enqueue(slot);
+                    return Some(input);
+                }
+                Served::Idle => {}
+                Served::Ended => self.part(now, slot),
+                Served::Over => {
+                    if state == State::Connecting {
+                        self.refusals.unopened += 1;
+                    }
+                    self.remove(slot);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Instant) -> Option<Input> {
+        while self.acceptable && self.accept_after.is_none() {
+            match self.listener.accept() {
+                Ok((socket, from)) => {
+                    let from = canonical(from);
+                    let source = source_of(from);
+                    let of_source = self.by_source.get(&source).copied().unwrap_or(0);
+                    let full = self.count() >= STREAMS_MAX
+                        || self.inbound >= INBOUND_MAX
+                        || of_source >= INBOUND_PER_SOURCE_MAX;
+                    if full {
+                        // Dropping it closes it.
+                        self.refusals.full += 1;
+                        continue;
+                    }
+                    if let Some(slot) = self.insert(now, socket, State::Accepting, Some(source)) {
+                        return Some(Input::Accept(Slot(slot), from));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.acceptable = false,
+                // It came and went.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    log::warn!("cannot accept a connection: {error}");
+                    self.accept_after = Some(now.after_ms(ACCEPT_PAUSE_MS));
+                }
+            }
+        }
+        None
+    }
+
+    fn connection(&mut self, stream: StreamId) -> Option<(usize, &mut Connection)> {
+        let slot = *self.by_stream.get(&stream)?;
+        Some((slot, self.slots.get_mut(slot)?.as_mut()?))
+    }
+
+    fn name(&mut self, slot: usize, stream: StreamId) {
+        if let Some(connection) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+            connection.stream = Some(stream);
+            self.by_stream.insert(stream, slot);
+        }
+    }
+
+    fn enqueue(&mut self, slot: usize) {
+        if let Some(connection) = self.slots.get_mut(slot).and_then(Option::as_mut)
+            && !std::mem::replace(&mut connection.queued, true)
+        {
+            self.queue.push_back(slot);
+        }
+    }
+
+    /// Parts core and a connection, which goes on to send what core wrote.
+    fn part(&mut self, now: Instant, slot: usize) {
+        if let Some(connection) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+            if let Some(stream) = connection.stream.take() {
+                self.by_stream.remove(&stream);
+                self.gone.push_back(stream);
+            }
+            connection.state = State::Flushing;
+            connection.deadline = now.after_ms(LINGER_MS);
+            self.enqueue(slot);
+        }
+    }
+
+    /// Puts a connection into the table and asks the system to tell of it; `None` when the system refuses.
+    fn insert(
+        &mut self,
+        now: Instant,
+        mut socket: TcpStream,
+        state: State,
+        inbound_from: Option<Source>,
+    ) -> Option<usize> {
+        let slot = self.free.last().copied().unwrap_or(self.slots.len());
+        let token = Token(self.first_token.saturating_add(slot));
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.registry.register(&mut socket, token, both) {
+            log::warn!("cannot watch a connection: {error}");
+            return None;
+        }
+        // Frames are written whole, and somebody waits for each of them.
+        if let Err(error) = socket.set_nodelay(true) {
+            log::debug!("cannot hurry a connection: {error}");
+        }
+        let patience = match state {
+            State::Connecting => CONNECT_MS,
+            State::Accepting | State::Open => IDLE_MS,
+            State::Flushing | State::Lingering => LINGER_MS,
+        };
+        let connection = Connection {
+            socket,
+            state,
+            stream: None,
+            inbound_from,
+            readable: false,
+            writable: false,
+            ended: false,
+            queued: false,
+            blocked: false,
+            unread: Unread::EMPTY,
+            unsent: VecDeque::new(),
+            told: 0,
+            deadline: now.after_ms(patience),
+        };
+        self.free.pop();
+        match self.slots.get_mut(slot) {
+            Some(vacant) => *vacant = Some(connection),
+            None => self.slots.push(Some(connection)),
+        }
+        if let Some(source) = inbound_from {
+            self.inbound += 1;
+            *self.by_source.entry(source).or_insert(0) += 1;
+        }
+        self.sweep_at = self.sweep_at.or(Some(now.after_ms(SWEEP_MS)));
+        Some(slot)
+    }
+
+    /// Takes a connection out of the table and closes it; core will hear of it if it knows it.
+    fn remove(&mut self, slot: usize) {
+        let Some(mut connection) = self.slots.get_mut(slot).and_then(Option::take) else {
+            return;
+        };
+        self.free.push(slot);
+        if let Some(stream) = connection.stream {
+            self.by_stream.remove(&stream);
+            self.gone.push_back(stream);
+        }
+        if let Some(source) = connection.inbound_from {
+            self.inbound = self.inbound.saturating_sub(1);
+            if let Some(count) = self.by_source.get_mut(&source) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.by_source.remove(&source);
+                }
+            }
+        }
+        if let Err(error) = self.registry.deregister(&mut connection.socket) {
+            log::debug!("a connection was not watched: {error}");
+        }
+    }
+}
+
+impl Connection {
+    fn serve(&mut self, now: Instant) -> Served {
+        match self.state {
+            State::Connecting => self.serve_connecting(now),
+            State::Accepting => Served::Idle,
+            State::Open => self.serve_open(now).unwrap_or(Served::Over),
+            State::Flushing | State::Lingering => self.serve_closed(),
+        }
+    }
+
+    fn serve_connecting(&mut self, now: Instant) -> Served {
+        let (true, Some(stream)) = (self.writable, self.stream) else {
+            return Served::Idle;
+        };
+        if !matches!(self.socket.take_error(), Ok(None)) {
+            return Served::Over;
+        }
+        match self.socket.peer_addr() {
+            Ok(_) => {
+                self.state = State::Open;
+                self.deadline = now.after_ms(IDLE_MS);
+                Served::Input(Input::Opened(stream))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                self.writable = false;
+                Served::Idle
+            }
+            Err(_) => Served::Over,
+        }
+    }
+
+    fn serve_open(&mut self, now: Instant) -> io::Result<Served> {
+        let Some(stream) = self.stream else {
+            return Ok(Served::Over);
+        };
+        if self.flush()? {
+            self.deadline = now.after_ms(IDLE_MS);
+        }
+        let room = SEND_LEN.saturating_sub(self.unsent.len());
+        if room > self.told {
+            self.told = room;
+            return Ok(Served::Input(Input::Writable(stream, room)));
+        }
+        while self.readable && !self.ended && self.unread.lacks_a_frame() {
+            match self.unread.read_from(&mut self.socket) {
+                Ok(0) => self.ended = true,
+                Ok(_) => self.deadline = now.after_ms(IDLE_MS),
+                Err(error) => self.readable = goes_on(error)?,
+            }
+        }
+        if self.unread.lacks_a_frame() {
+            return Ok(if self.ended {
+                Served::Ended
+            } else {
+                Served::Idle
+            });
+        }
+        Ok(if self.blocked {
+            Served::Idle
+        } else {
+            Served::Input(Input::Readable(stream))
+        })
+    }
+
+    fn serve_closed(&mut self) -> Served {
+        if self.flush().is_err() {
+            return Served::Over;
+        }
+        if self.state == State::Flushing && self.unsent.is_empty() {
+            if self.socket.shutdown(Shutdown::Write).is_err() {
+                return Served::Over;
+            }
+            self.state = State::Lingering;
+        }
+        let mut discarded = [0; RECEIVE_LEN];
+        for _ in 0..DISCARD_READS {
+            if !self.readable {
+                return Served::Idle;
+            }
+            match self.socket.read(&mut discarded) {
+                Ok(0) if self.state == State::Lingering => return Served::Over,
+                Ok(0) => self.readable = false,
+                Ok(_) => {}
+                Err(error) => match goes_on(error) {
+                    Ok(readable) => self.readable = readable,
+                    Err(_) => return Served::Over,
+                },
+            }
+        }
+        // It sends faster than is worth reading: give it up.
+        Served::Over
+    }
+
+    /// Sends what the system takes; whether it took anything.
+    fn flush(&mut self) -> io::Result<bool> {
+        let before = self.unsent.len();
+        while self.writable && !self.unsent.is_empty() {
+            let (front, _) = self.unsent.as_slices();
+            match self.socket.write(front) {
+                Ok(len) => {
+                    self.unsent.drain(..len);
+                }
+                Err(error) => self.writable = goes_on(error)?,
+            }
+        }
+        Ok(self.unsent.len() < before)
+    }
+}
+
+/// Whether to try again at once after this error; `Err` when the connection is broken.
+fn goes_on(error: io::Error) -> io::Result<bool> {
+    let kind = error.kind();
+    if kind == io::ErrorKind::WouldBlock || kind == io::ErrorKind::Interrupted {
+        Ok(kind == io::ErrorKind::Interrupted)
+    } else {
+        Err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::net::TcpStream as Client;
+    use std::time::{Duration, Instant as Time};
+
+    use mio::{Events, Poll};
+    use socket2::SockRef;
+
+    use super::*;
+
+    const LISTENER: Token = Token(0);
+    const FIRST: usize = 1;
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A table, and what it said.
+    struct Table {
+        poll: Poll,
+        streams: Streams,
+        local: SocketAddr,
+        now: Instant,
+        next: u64,
+    }
+
+    impl Table {
+        fn new() -> Self {
+            let (_udp, tcp, local) = crate::net::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let poll = Poll::new().unwrap();
+            let registry = poll.registry().try_clone().unwrap();
+            Self {
+                streams: Streams::new(tcp, registry, LISTENER, FIRST).unwrap(),
+                poll,
+                local,
+                now: Instant::ZERO,
+                next: 100,
+            }
+        }
+
+        /// The next input, waited for; accepted streams are named at once.
+        fn next(&mut self) -> Input {
+            self.next_within(PATIENCE)
+                .unwrap_or_else(|| panic!("nothing happened"))
+        }
+
+        fn next_within(&mut self, patience: Duration) -> Option<Input> {
+            let end = Time::now() + patience;
+            loop {
+                if let Some(input) = self.streams.poll_input(self.now) {
+                    if let Input::Accept(slot, _) = input {
+                        self.next += 1;
+                        self.streams.accepted(slot, StreamId(self.next));
+                    }
+                    return Some(input);
+                }
+                let left = end.checked_duration_since(Time::now())?;
+                let mut events = Events::with_capacity(16);
+                self.poll.poll(&mut events, Some(left)).unwrap();
+                for event in &events {
+                    if event.token() == LISTENER {
+                        self.streams.on_acceptable();
+                    } else {
+                        self.streams.on_ready(event);
+                    }
+                }
+            }
+        }
+
+        /// Accepts a connection of a client; core knows its room.
+        fn accept(&mut self) -> (Client, StreamId) {
+            let client = Client::connect(self.local).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            assert!(matches!(self.next(), Input::Accept(..)));
+            let stream = StreamId(self.next);
+            assert_eq!(self.next(), Input::Writable(stream, SEND_LEN));
+            (client, stream)
+        }
+
+        fn expect_frame(&mut self, stream: StreamId, frame: &[u8]) {
+            assert_eq!(self.next(), Input::Readable(stream));
+            assert!(self.streams.unread(stream).starts_with(frame));
+            self.streams.consumed(stream, frame.len());
+        }
+
+        fn quiet(&mut self) {
+            let input = self.next_within(Duration::from_millis(50));
+            assert_eq!(input, None);
+        }
+    }
+
+    fn frame(fill: u8, len: u8) -> Vec<u8> {
+        let mut frame = vec![0, len];
+        frame.resize(2 + usize::from(len), fill);
+        frame
+    }
+
+    #[test]
+    fn bytes_flow_both_ways_frame_by_frame() {
+        let mut table = Table::new();
+        let (mut client, stream) = table.accept();
+        let (one, two) = (frame(1, 10), frame(2, 200));
+        let (head, tail) = two.split_at(5);
+        client.write_all(&one).unwrap();
+        client.write_all(head).unwrap();
+        table.expect_frame(stream, &one);
+        table.quiet();
+        client.write_all(tail).unwrap();
+        table.expect_frame(stream, &two);
+
+        table.streams.write(stream, b"answer");
+        assert_eq!(table.next(), Input::Writable(stream, SEND_LEN));
+        let mut answer = [0; 6];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"answer");
+    }
+
+    #[test]
+    fn an_opened_stream_is_told_and_a_refused_one_closed() {
+        let mut table = Table::new();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        table.streams.open(table.now, StreamId(1), to);
+        assert_eq!(table.next(), Input::Opened(StreamId(1)));
+        assert_eq!(table.next(), Input::Writable(StreamId(1), SEND_LEN));
+        drop(listener);
+        table.streams.open(table.now, StreamId(2), to);
+        let mut inputs = vec![table.next()];
+        inputs.extend(table.next_within(Duration::from_millis(50)));
+        assert!(inputs.contains(&Input::Closed(StreamId(2))), "{inputs:?}");
+        assert_eq!(table.streams.refusals().unopened, 1);
+    }
+
+    #[test]
+    fn what_core_does_not_take_stops_the_sender_and_nothing_is_lost() {
+        let mut table = Table::new();
+        let (client, stream) = table.accept();
+        let frames = 40_000u32;
+        let sender = std::thread::spawn(move || {
+            let mut client = client;
+            for n in 0..frames {
+                let mut bytes = frame(7, 200);
+                bytes
+                    .get_mut(2..6)
+                    .unwrap()
+                    .copy_from_slice(&n.to_be_bytes());
+                client.write_all(&bytes).unwrap();
+            }
+        });
+        assert_eq!(table.next(), Input::Readable(stream));
+        table.streams.consumed(stream, 0);
+        table.quiet();
+        assert!(table.streams.has_blocked());
+        assert!(table.streams.unread(stream).len() <= RECEIVE_LEN);
+        assert!(!sender.is_finished());
+        table.streams.offer_again();
+        for n in 0..frames {
+            assert_eq!(table.next(), Input::Readable(stream));
+            let told = table.streams.unread(stream).get(2..6).unwrap();
+            assert_eq!(told, n.to_be_bytes());
+            table.streams.consumed(stream, 202);
+        }
+        sender.join().unwrap();
+        assert_eq!(table.next(), Input::Closed(stream));
+    }
+
+    #[test]
+    fn room_is_what_is_left_and_beyond_it_the_stream_breaks() {
+        let mut table = Table::new();
+        let (client, stream) = table.accept();
+        // Fill the system's buffers until ours stays full.
+        let mut room = SEND_LEN;
+        while let Some(input) = {
+            table.streams.write(stream, &vec![0; room]);
+            table.next_within(Duration::from_millis(100))
+        } {
+            let Input::Writable(_, told) = input else {
+                panic!("{input:?}");
+            };
+            assert!(told <= SEND_LEN);
+            room = told;
+        }
+        table.streams.write(stream, b"x");
+        assert_eq!(table.next(), Input::Closed(stream));
+        drop(client);
+    }
+
+    #[test]
+    fn frames_before_the_end_are_delivered_and_answers_after_it_too() {
+        let mut table = Table::new();
+        let (mut client, stream) = table.accept();
+        let (one, two) = (frame(1, 9), frame(2, 9));
+        client
+            .write_all(&[one.clone(), two.clone()].concat())
+            .unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        table.expect_frame(stream, &one);
+        assert_eq!(table.next(), Input::Readable(stream));
+        table.streams.write(stream, b"answer");
+        table.streams.consumed(stream, two.len());
+        while table.next() != Input::Closed(stream) {}
+        table.quiet();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"answer");
+        assert_eq!(table.streams.count(), 0);
+    }
+
+    #[test]
+    fn closing_delivers_the_last_frame_to_a_peer_that_still_talks() {
+        let mut table = Table::new();
+        let (mut client, stream) = table.accept();
+        client.write_all(&[0; 20_000]).unwrap();
+        table.streams.write(stream, b"refused");
+        table.streams.close(table.now, stream);
+        table.quiet();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"refused");
+        drop(client);
+        table.quiet();
+        assert_eq!(table.streams.count(), 0);
+    }
+
+    #[test]
+    fn a_reset_is_told_once() {
+        let mut table = Table::new();
+        let (client, stream) = table.accept();
+        SockRef::from(&client)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(client);
+        assert_eq!(table.next(), Input::Closed(stream));
+        table.quiet();
+        assert_eq!(table.streams.count(), 0);
+    }
+
+    #[test]
+    fn what_does_not_open_or_move_or_go_in_time_is_closed() {
+        let mut table = Table::new();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        table.streams.open(table.now, StreamId(1), to);
+        table
+            .streams
+            .handle_timeout(Instant::from_ms(CONNECT_MS - 1));
+        assert_eq!(table.streams.count(), 1);
+        table
+            .streams
+            .handle_timeout(Instant::from_ms(CONNECT_MS + SWEEP_MS));
+        assert_eq!(table.next(), Input::Closed(StreamId(1)));
+
+        let (mut client, stream) = table.accept();
+        table.now = Instant::from_ms(IDLE_MS - 1);
+        client.write_all(&[0]).unwrap();
+        table.quiet();
+        table
+            .streams
+            .handle_timeout(Instant::from_ms(IDLE_MS + SWEEP_MS));
+        table.quiet();
+        table
+            .streams
+            .handle_timeout(Instant::from_ms(2 * IDLE_MS + SWEEP_MS));
+        assert_eq!(table.next(), Input::Closed(stream));
+
+        let (client, stream) = table.accept();
+        table.streams.close(table.now, stream);
+        table.quiet();
+        assert_eq!(table.streams.count(), 1, "waits for the client's end");
+        let later = table.now.after_ms(LINGER_MS + SWEEP_MS);
+        table.streams.handle_timeout(later.after_ms(IDLE_MS));
+        assert_eq!(table.streams.count(), 0);
+        assert_eq!(table.streams.next_deadline(), None);
+        drop(client);
+    }
+
+    #[test]
+    fn one_source_cannot_take_all_connections() {
+        let mut table = Table::new();
+        let client = Client::connect(table.local).unwrap();
+        let source = source_of(client.local_addr().unwrap());
+        table
+            .streams
+            .by_source
+            .insert(source, INBOUND_PER_SOURCE_MAX);
+        table.quiet();
+        assert_eq!(table.streams.refusals().full, 1);
+        table.streams.by_source.clear();
+        let (client, stream) = table.accept();
+        assert_eq!(table.streams.by_source.len(), 1);
+        drop(client);
+        assert_eq!(table.next(), Input::Closed(stream));
+        table.quiet();
+        assert!(table.streams.by_source.is_empty());
+    }
+
+    #[test]
+    fn strangers_leave_room_for_what_this_node_opens() {
+        let mut table = Table::new();
+        table.streams.inbound = INBOUND_MAX;
+        let _client = Client::connect(table.local).unwrap();
+        table.quiet();
+        assert_eq!(table.streams.refusals().full, 1);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        table.streams.open(table.now, StreamId(1), to);
+        assert_eq!(table.next(), Input::Opened(StreamId(1)));
+    }
+
+    #[test]
+    fn a_closed_stream_is_never_mentioned_again() {
+        let mut table = Table::new();
+        let nobody = "127.0.0.1:1".parse().unwrap();
+        table.streams.open(table.now, StreamId(1), nobody);
+        table.streams.close(table.now, StreamId(1));
+        let (client, stream) = table.accept();
+        drop(client);
+        table.streams.close(table.now, stream);
+        table.streams.write(stream, b"late");
+        table.streams.consumed(stream, 0);
+        table.quiet();
+        assert_eq!(table.streams.count(), 0);
+    }
+}
