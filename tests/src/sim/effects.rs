@@ -11,6 +11,7 @@ use strandline_core::output::{Class, Event, PersistId, Stored, StreamId};
 
 use super::answers::Heard;
 use super::plans::Kind;
+use super::trace::Outputs;
 
 /// One output.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,15 +69,17 @@ pub const fn outputs_max(kind: Kind) -> usize {
 /// Gathers the outputs of one drain.
 pub struct Gathering {
     effects: RefCell<Vec<Effect>>,
+    outputs: Outputs,
     most: usize,
 }
 
 impl Gathering {
     /// An empty list for a node of `kind`.
     #[must_use]
-    pub const fn new(kind: Kind) -> Self {
+    pub fn new(kind: Kind) -> Self {
         Self {
             effects: RefCell::new(Vec::new()),
+            outputs: Outputs::default(),
             most: outputs_max(kind),
         }
     }
@@ -85,6 +88,12 @@ impl Gathering {
     #[must_use]
     pub fn into_effects(self) -> Vec<Effect> {
         self.effects.into_inner()
+    }
+
+    /// The hash of all of them.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.outputs.digest()
     }
 
     fn push(&self, effect: Effect) {
@@ -100,6 +109,7 @@ impl Gathering {
 
 impl Transport for &Gathering {
     fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
+        (&self.outputs).send(to, bytes);
         self.push(Effect::Send {
             to,
             bytes: bytes.into(),
@@ -107,10 +117,12 @@ impl Transport for &Gathering {
     }
 
     fn open(&mut self, stream: StreamId, to: SocketAddr) {
+        (&self.outputs).open(stream, to);
         self.push(Effect::Open { stream, to });
     }
 
     fn write(&mut self, stream: StreamId, bytes: &[u8]) {
+        (&self.outputs).write(stream, bytes);
         self.push(Effect::Write {
             stream,
             bytes: bytes.into(),
@@ -118,10 +130,12 @@ impl Transport for &Gathering {
     }
 
     fn close(&mut self, stream: StreamId) {
+        (&self.outputs).close(stream);
         self.push(Effect::Close { stream });
     }
 
     fn persist(&mut self, id: PersistId, item: Stored<'_>) {
+        (&self.outputs).persist(id, item);
         let (key, value) = (item.key.to_vec(), item.value.map(<[u8]>::to_vec));
         self.push(Effect::Persist {
             id,
@@ -134,6 +148,7 @@ impl Transport for &Gathering {
 
 impl Handler for &Gathering {
     fn on_event(&mut self, event: Event<'_>) {
+        (&self.outputs).on_event(event);
         self.push(Effect::Heard(Heard::of(event)));
     }
 }

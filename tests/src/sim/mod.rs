@@ -19,6 +19,7 @@
 //! |---|---|
 //! | `world` | machines, queue, steps; what every output must fulfil |
 //! | `scenario` | the verbs of tests: nodes, commands, crashes, partitions, strangers |
+//! | `hostile` | strangers: raw datagrams and streams, forged records |
 //! | `workload` | what happens in a world that runs by itself (`cargo sim`) |
 //! | `model` | what must, may and must not be seen |
 //! | `ledger` | bytes sent to addresses that were not validated |
@@ -27,7 +28,8 @@
 //! | `machine`, `storage`, `clock` | a machine, its disk, its clocks |
 //! | `node`, `effects`, `answers` | a node of any plan, its inputs, its outputs, what its application hears |
 //! | `plans`, `crypto` | the plans of simulated nodes, and the stand-in cryptography of large worlds |
-//! | `queue`, `random`, `trace` | order, chance, and the hash of everything that happened |
+//! | `queue`, `random` | order and chance |
+//! | `trace`, `tape` | the hash of everything that happened; a node's inputs, to be replayed |
 
 #![expect(
     clippy::indexing_slicing,
@@ -41,6 +43,7 @@ mod carry;
 pub mod clock;
 pub mod crypto;
 pub mod effects;
+pub mod hostile;
 pub mod ledger;
 pub mod machine;
 pub mod model;
@@ -52,6 +55,7 @@ pub mod random;
 pub mod scenario;
 pub mod storage;
 pub mod streams;
+pub mod tape;
 pub mod trace;
 pub mod workload;
 pub mod world;
@@ -63,4 +67,5 @@ pub use plans::{Cryptography, Kind};
 pub use random::{Chance, Random};
 pub use scenario::{Follows, Read, mins, ms, secs};
 pub use streams::ConnId;
+pub use tape::Tape;
 pub use world::{HostId, Tally, World};

@@ -3,22 +3,19 @@
 //! Each verb comes twice where it takes time: `begin_*` gives the command and returns a [`Ticket`], so that many can run
 //! at once; the bare verb runs the world until the command ended and returns what it brought. Owns nothing.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use strandline_core::id::{Key, UserId};
 use strandline_core::name::Handle;
 use strandline_core::output::{Damaged, Outcome, Person, Relation, Restored, Unreached};
-use strandline_core::wire::datagram::Datagram;
-use strandline_core::wire::frame::Frame;
 
 use super::answers::{Answer, Notice, Shown, State, Ticket};
-use super::machine::{Program, Setup, Stranger};
+use super::machine::{Program, Setup};
 use super::network::Network;
 use super::node::{Command, hash};
 use super::plans::Kind;
 use super::storage::Storage;
-use super::streams::{ConnId, Side};
+use super::tape::Tape;
 use super::world::{HostId, World};
 
 /// So many milliseconds.
@@ -106,6 +103,23 @@ impl World {
         hosts.extend(self.nodes(Kind::Board, boards));
         self.run_for(secs(30));
         hosts
+    }
+
+    /// Adds a node whose every input is recorded from its start, see [`World::tape`].
+    pub fn recorded_node(&mut self, kind: Kind) -> HostId {
+        let host = self.add_machine(Setup::new(kind));
+        self.tapes.insert(host.0, Tape::default());
+        if let Err(damaged) = self.boot(host) {
+            self.fail(host, format!("does not start: {damaged:?}"));
+        }
+        self.join_first(host);
+        host
+    }
+
+    /// What was recorded of a node.
+    #[must_use]
+    pub fn tape(&self, host: HostId) -> Option<&Tape> {
+        self.tapes.get(&host.0)
     }
 
     fn join_first(&mut self, host: HostId) {
@@ -392,122 +406,6 @@ impl World {
             .into_iter()
             .map(|(_, _, value)| value)
             .collect()
-    }
-}
-
-/// Hostile peers.
-impl World {
-    /// Adds a machine without a node, from which a test sends what it likes.
-    pub fn stranger(&mut self, listens: bool) -> HostId {
-        let host = self.add_machine(Setup::new(Kind::Server));
-        self.machine_mut(host.0).program = Program::Stranger(Stranger {
-            listens,
-            ..Stranger::default()
-        });
-        host
-    }
-
-    /// Puts a stranger in the place of a node: its address now speaks raw bytes.
-    pub fn replace_by_stranger(&mut self, host: HostId, listens: bool) {
-        self.crash(host);
-        self.machine_mut(host.0).incarnation += 1;
-        self.machine_mut(host.0).program = Program::Stranger(Stranger {
-            listens,
-            ..Stranger::default()
-        });
-    }
-
-    /// Lets a stranger leave unread what comes over its streams.
-    pub fn stall(&mut self, stranger: HostId) {
-        if let Program::Stranger(stranger) = &mut self.machine_mut(stranger.0).program {
-            stranger.stalls = true;
-        }
-    }
-
-    /// Sends a datagram from a machine, through the network's conditions.
-    pub fn send_raw(&mut self, from: HostId, to: HostId, bytes: &[u8]) {
-        let (source, target) = (self.machine(from).addr, self.machine(to).addr);
-        self.launch(from.0, source, target, bytes);
-    }
-
-    /// Sends a datagram from a machine under another's address.
-    pub fn send_spoofed(&mut self, from: HostId, source: SocketAddr, to: HostId, bytes: &[u8]) {
-        let target = self.machine(to).addr;
-        self.launch(from.0, source, target, bytes);
-    }
-
-    /// The datagrams that came to a stranger since the last call.
-    pub fn take_datagrams(&mut self, stranger: HostId) -> Vec<(SocketAddr, Vec<u8>)> {
-        match &mut self.machine_mut(stranger.0).program {
-            Program::Stranger(stranger) => std::mem::take(&mut stranger.datagrams),
-            Program::Node(_) | Program::Stopped | Program::Vanished => Vec::new(),
-        }
-    }
-
-    /// Encodes a datagram of this world's network.
-    ///
-    /// # Panics
-    /// If it does not fit.
-    #[must_use]
-    pub fn encode(&self, datagram: &Datagram<'_>) -> Vec<u8> {
-        let mut buf = [0; 1_200];
-        match datagram.encode(self.network_id(), &mut buf) {
-            Some(len) => buf[..len].to_vec(),
-            None => panic!("a datagram of a test does not fit: {datagram:?}"),
-        }
-    }
-
-    /// Encodes a frame of this world's network, with its prefix.
-    ///
-    /// # Panics
-    /// If it does not fit.
-    #[must_use]
-    pub fn encode_frame(&self, frame: &Frame<'_>) -> Vec<u8> {
-        let mut buf = [0; 1_100];
-        match frame.encode(self.network_id(), &mut buf) {
-            Some(len) => buf[..len].to_vec(),
-            None => panic!("a frame of a test does not fit: {frame:?}"),
-        }
-    }
-
-    /// A stranger begins to connect.
-    ///
-    /// # Panics
-    /// If the stranger has used up its names.
-    pub fn connect_raw(&mut self, stranger: HostId, to: HostId) -> ConnId {
-        let target = self.machine(to).addr;
-        let conn = self.connect_stranger(stranger.0, target);
-        conn.unwrap_or_else(|| panic!("{stranger} could not connect"))
-    }
-
-    /// A stranger that connected writes.
-    pub fn write_raw(&mut self, conn: ConnId, bytes: &[u8]) {
-        self.write(conn, Side::Opener, bytes);
-    }
-
-    /// A stranger that connected closes.
-    pub fn close_raw(&mut self, conn: ConnId) {
-        self.finish_end(conn, Side::Opener);
-    }
-
-    /// What came to a stranger that connected, so far, and whether that is all.
-    #[must_use]
-    pub fn read_raw(&self, conn: ConnId) -> (Vec<u8>, bool) {
-        self.read_end(conn, Side::Opener)
-    }
-
-    /// The same for a stranger that accepted.
-    #[must_use]
-    pub fn read_raw_accepted(&self, conn: ConnId) -> (Vec<u8>, bool) {
-        self.read_end(conn, Side::Accepter)
-    }
-
-    fn read_end(&self, conn: ConnId, side: Side) -> (Vec<u8>, bool) {
-        let Some(conn) = self.streams.get(conn) else {
-            return (Vec::new(), true);
-        };
-        let end = conn.end(side);
-        (end.inbox.clone(), end.eof)
     }
 }
 

@@ -3,12 +3,14 @@
 //! Two runs with one number did the same things at the same times with the same bytes. It is no cryptographic hash:
 //! nobody is trying to forge it. The invariant: integers only, so that debug and release, and every machine, agree.
 
-use std::fmt;
+use std::cell::RefCell;
+use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
 use strandline_core::addr::PackedAddr;
+use strandline_core::drive::{Handler, Transport};
+use strandline_core::output::{Event, PersistId, Stored, StreamId};
 
-use super::effects::Effect;
 use super::node::{Input, Reply};
 use super::random::scramble;
 
@@ -134,50 +136,88 @@ impl Trace {
         }
     }
 
-    /// Adds an output of a node.
-    pub fn effect(&mut self, now_us: u64, host: u32, effect: &Effect) {
-        const OUTPUTS: u8 = 0x80;
-        match effect {
-            Effect::Send { to, bytes } => {
-                self.entry(OUTPUTS, now_us, host);
-                self.addr(*to);
-                self.bytes(bytes);
-            }
-            Effect::Open { stream, to } => {
-                self.entry(OUTPUTS + 1, now_us, host);
-                self.number(stream.0);
-                self.addr(*to);
-            }
-            Effect::Write { stream, bytes } => {
-                self.entry(OUTPUTS + 2, now_us, host);
-                self.number(stream.0);
-                self.bytes(bytes);
-            }
-            Effect::Close { stream } => {
-                self.entry(OUTPUTS + 3, now_us, host);
-                self.number(stream.0);
-            }
-            Effect::Persist {
-                id,
-                class,
-                key,
-                value,
-            } => {
-                self.entry(OUTPUTS + 4, now_us, host);
-                self.number(id.0);
-                self.number(*class as u64);
-                self.bytes(key);
-                self.bytes(value.as_deref().unwrap_or_default());
-            }
-            Effect::Heard(heard) => {
-                self.entry(OUTPUTS + 5, now_us, host);
-                self.bytes(format!("{heard:?}").as_bytes());
-            }
-        }
-    }
-
     fn addr(&mut self, addr: SocketAddr) {
         self.bytes(PackedAddr::from(addr).as_bytes());
+    }
+}
+
+/// The trace of a node's outputs: a [`Transport`] and [`Handler`] that hashes and keeps nothing, and allocates nothing.
+#[derive(Debug, Default)]
+pub struct Outputs(RefCell<Trace>);
+
+impl Outputs {
+    /// The hash so far.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.0.borrow().digest()
+    }
+
+    /// How many outputs there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.borrow().entries()
+    }
+
+    fn entry(&self, tag: u8, add: impl FnOnce(&mut Trace)) {
+        let mut trace = self.0.borrow_mut();
+        trace.entry(tag, 0, 0);
+        add(&mut trace);
+    }
+}
+
+impl Transport for &Outputs {
+    fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
+        self.entry(0, |trace| {
+            trace.addr(to);
+            trace.bytes(bytes);
+        });
+    }
+
+    fn open(&mut self, stream: StreamId, to: SocketAddr) {
+        self.entry(1, |trace| {
+            trace.number(stream.0);
+            trace.addr(to);
+        });
+    }
+
+    fn write(&mut self, stream: StreamId, bytes: &[u8]) {
+        self.entry(2, |trace| {
+            trace.number(stream.0);
+            trace.bytes(bytes);
+        });
+    }
+
+    fn close(&mut self, stream: StreamId) {
+        self.entry(3, |trace| trace.number(stream.0));
+    }
+
+    fn persist(&mut self, id: PersistId, item: Stored<'_>) {
+        self.entry(4, |trace| {
+            trace.number(id.0);
+            trace.number(item.class as u64);
+            trace.bytes(item.key);
+            trace.number(u64::from(item.value.is_some()));
+            trace.bytes(item.value.unwrap_or_default());
+        });
+    }
+}
+
+impl Handler for &Outputs {
+    fn on_event(&mut self, event: Event<'_>) {
+        self.entry(5, |trace| {
+            // Writing to a trace cannot fail.
+            let _: fmt::Result = write!(Words(trace), "{event:?}");
+        });
+    }
+}
+
+/// Hashes text piece by piece, without a buffer.
+struct Words<'t>(&'t mut Trace);
+
+impl fmt::Write for Words<'_> {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        self.0.bytes(piece.as_bytes());
+        Ok(())
     }
 }
 

@@ -32,6 +32,7 @@ use super::plans::{Cryptography, SimServer};
 use super::queue::Queue;
 use super::random::Random;
 use super::streams::{ConnId, Side, Streams};
+use super::tape::Tape;
 use super::trace::Trace;
 
 /// Names a machine of a world, and the node on it.
@@ -153,6 +154,7 @@ pub struct World {
     others: BTreeMap<Ticket, HostId>,
     tickets: u64,
     pub(super) notices: BTreeMap<HostId, Vec<Notice>>,
+    pub(super) tapes: BTreeMap<u32, Tape>,
     pub(super) tally: Tally,
     failures: Vec<Failure>,
     /// Whether a failed oracle panics at once (in tests), or is collected (in the simulator's binary).
@@ -199,6 +201,7 @@ impl World {
             others: BTreeMap::new(),
             tickets: 0,
             notices: BTreeMap::new(),
+            tapes: BTreeMap::new(),
             tally: Tally::default(),
             failures: Vec::new(),
             panics: true,
@@ -638,6 +641,9 @@ impl World {
         let now = ticker.read(self.now_us());
         self.tally.inputs += 1;
         self.trace.input(self.queue.now_us(), host, input);
+        if let Some(tape) = self.tapes.get_mut(&host) {
+            tape.record(now, input);
+        }
         let reply = node.apply(now, input);
         self.trace.reply(&reply);
         match (with, reply) {
@@ -666,6 +672,10 @@ impl World {
             }
             self.set_timer(host, ticker.when(deadline));
         }
+        self.trace.number(gathering.digest());
+        if let Some(tape) = self.tapes.get_mut(&host) {
+            tape.drained(gathering.digest(), deadline);
+        }
         for effect in gathering.into_effects() {
             self.tally.outputs += 1;
             self.carry_out(host, effect);
@@ -674,7 +684,6 @@ impl World {
     }
 
     fn carry_out(&mut self, host: u32, effect: Effect) {
-        self.trace.effect(self.queue.now_us(), host, &effect);
         match effect {
             Effect::Send { to, bytes } => self.send(host, to, &bytes),
             Effect::Open { stream, to } => self.open_stream(host, stream, to),
