@@ -7,14 +7,21 @@
 
 use core::marker::PhantomData;
 
-use crate::bounded::{Arena, Blobs, Fixed, Index, List, Scan, Slot};
+use crate::addr::{PackedAddr, Subnet};
+use crate::bounded::{Arena, Blobs, Fixed, Handle, Index, List, Scan, Slot};
 #[cfg(feature = "alloc")]
 use crate::bounded::{Boxed, Grown, Hashed};
 use crate::crypto::{Crypto, Ed25519};
+use crate::dht::{Notice, Op, Recent, Reply, Shard, Value, Visit, Vote};
+use crate::lookup::Candidate;
+use crate::overlay::kademlia::Kademlia;
+use crate::overlay::{Entry, Overlay, Silent, Spare};
 use crate::records;
+use crate::rpc::Pending;
 use crate::timeline::errands::Errand;
 use crate::timeline::people::{Followed, Follower};
 use crate::timeline::{copies, log, names, persist, publish};
+use crate::wire::datagram::Contact;
 
 /// Cryptography, overlay and tables of a node.
 pub trait Plan: Sized + 'static {
@@ -35,6 +42,55 @@ pub trait Plan: Sized + 'static {
     const RECORDS_PER_LOCATION: usize;
     /// The most records held that one source has brought.
     const RECORDS_PER_SOURCE: usize;
+
+    // DHT: requests.
+
+    /// Requests under way.
+    type Requests: List<Slot<Pending>>;
+    /// Finds a request by its transaction.
+    type RequestIndex: Index;
+    /// Requests to be sent: as many places as [`Plan::Requests`].
+    type Outgoing: List<Option<Handle>>;
+
+    // DHT: contacts and lookups.
+
+    /// Which contacts are kept.
+    type Overlay: Overlay;
+    /// Candidates of one lookup.
+    type Candidates: List<Candidate>;
+    /// First pings of one lookup.
+    type Pinged: List<Subnet>;
+
+    // DHT: operations.
+
+    /// Operations under way or waiting to be polled.
+    type Ops: List<Slot<Op<Self>>>;
+    /// Locations being looked up and read or written.
+    type Visits: List<Slot<Visit<Self>>>;
+    /// Visits to go on with: as many places as [`Plan::Visits`].
+    type Ready: List<Option<Handle>>;
+    /// Full locations of one get whose shards are still to be read.
+    type Frontier: List<Shard>;
+    /// Records verified at one location.
+    type Digests: List<u64>;
+    /// Records being put, messages, values found.
+    type Parked: Blobs;
+    /// Values found by the application's gets.
+    type Values: List<Value>;
+    /// Replies to be sent.
+    type Replies: List<Option<Reply>>;
+    /// Events to be polled.
+    type Notices: List<Option<Notice>>;
+    /// Messages taken lately, to notice repetitions.
+    type Recent: List<Recent>;
+    /// Addresses to join through while there are no contacts.
+    type Bootstraps: List<PackedAddr>;
+    /// Contacts in the host's storage.
+    type Saved: List<Contact>;
+    /// Newcomers to whom records are to be handed over.
+    type Newcomers: List<Contact>;
+    /// What others say is this node's address.
+    type Votes: List<Vote>;
 
     // Timeline: state.
 
@@ -84,6 +140,29 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     const RECORDS_PER_LOCATION: usize = 8;
     const RECORDS_PER_SOURCE: usize = 16;
 
+    type Requests = Fixed<Slot<Pending>, 8>;
+    type RequestIndex = Scan;
+    type Outgoing = Fixed<Option<Handle>, 8>;
+
+    type Overlay = Kademlia<Fixed<Entry, 40>, Fixed<Spare, 2>, Fixed<Silent, 4>>;
+    type Candidates = Fixed<Candidate, 14>;
+    type Pinged = Fixed<Subnet, 16>;
+
+    type Ops = Fixed<Slot<Op<Self>>, 4>;
+    type Visits = Fixed<Slot<Visit<Self>>, 1>;
+    type Ready = Fixed<Option<Handle>, 1>;
+    type Frontier = Fixed<Shard, 3>;
+    type Digests = Fixed<u64, 6>;
+    type Parked = Arena<1_100, 6>;
+    type Values = Fixed<Value, 4>;
+    type Replies = Fixed<Option<Reply>, 4>;
+    type Notices = Fixed<Option<Notice>, 4>;
+    type Recent = Fixed<Recent, 2>;
+    type Bootstraps = Fixed<PackedAddr, 4>;
+    type Saved = Fixed<Contact, 2>;
+    type Newcomers = Fixed<Contact, 2>;
+    type Votes = Fixed<Vote, 3>;
+
     type Posts = Arena<5_120, 40>;
     type PostsPending = Fixed<Option<log::Pending>, 4>;
     type Persists = Fixed<Option<persist::Entry>, 8>;
@@ -117,6 +196,29 @@ impl<C: Crypto + 'static> Plan for Server<C> {
     type RecordSources = records::Counts;
     const RECORDS_PER_LOCATION: usize = 64;
     const RECORDS_PER_SOURCE: usize = 16_384;
+
+    type Requests = Grown<Slot<Pending>, 4_096>;
+    type RequestIndex = Hashed;
+    type Outgoing = Grown<Option<Handle>, 4_096>;
+
+    type Overlay = Kademlia<Grown<Entry, 5_120>, Grown<Spare, 128>, Grown<Silent, 256>>;
+    type Candidates = Grown<Candidate, 48>;
+    type Pinged = Grown<Subnet, 96>;
+
+    type Ops = Grown<Slot<Op<Self>>, 1_024>;
+    type Visits = Grown<Slot<Visit<Self>>, 1_024>;
+    type Ready = Grown<Option<Handle>, 1_024>;
+    type Frontier = Grown<Shard, 256>;
+    type Digests = Grown<u64, 256>;
+    type Parked = Boxed<{ 4 << 20 }, 8_192>;
+    type Values = Grown<Value, 4_096>;
+    type Replies = Grown<Option<Reply>, 1_024>;
+    type Notices = Grown<Option<Notice>, 1_024>;
+    type Recent = Grown<Recent, 64>;
+    type Bootstraps = Grown<PackedAddr, 40>;
+    type Saved = Grown<Contact, 32>;
+    type Newcomers = Grown<Contact, 64>;
+    type Votes = Grown<Vote, 8>;
 
     type Posts = Boxed<{ 256 << 20 }, 262_144>;
     type PostsPending = Grown<Option<log::Pending>, 1_024>;

@@ -24,7 +24,7 @@ pub const FUTURE_MAX_MS: u64 = 5 * 60 * 1000;
 /// # Errors
 /// [`Rule::Lifetime`] if less than [`REMAINING_MIN_MS`] is left, [`Rule::Future`] if it was issued too far in the
 /// future by the holder's clock.
-pub(super) fn remaining_ms(
+pub(crate) fn remaining_ms(
     now: Instant,
     clock: &Clock,
     record: &Record<'_>,

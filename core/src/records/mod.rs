@@ -22,6 +22,7 @@ mod tests;
 
 pub use self::entry::{AGE_MAX_MS, Entry};
 use self::limits::Counts as KindCounts;
+pub(crate) use self::limits::remaining_ms;
 pub use self::limits::{
     CLOCKLESS_LIFETIME_MAX_MS, FUTURE_MAX_MS, REMAINING_MIN_MS, RESERVED_SHARE,
 };

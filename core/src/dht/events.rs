@@ -1,0 +1,282 @@
+//! What the DHT tells: notices that wait to be polled, and the results of the application's operations.
+//!
+//! Owns the queue of notices. Differences of the neighbourhood are not queued but found when polled, so that
+//! they merge. Invariant: a result stays in its operation until it was polled; a full queue drops the newest
+//! notice and counts it under [`Rule::Full`].
+
+use core::net::SocketAddr;
+
+use crate::addr::PackedAddr;
+use crate::bounded::{BlobId, Blobs, Handle, List};
+use crate::id::{ID_BYTES, Key, NodeId, UserId};
+use crate::output::{Event, Outcome, QueryId};
+use crate::overlay::{K, Neighbour, Overlay};
+use crate::plan::Plan;
+use crate::rules::Rule;
+use crate::wire::MESSAGE_LEN_MAX;
+use crate::wire::datagram::Contact;
+
+use super::Dht;
+use super::ops::{Job, OpId, OpResult, Owner};
+
+/// Something to be told.
+#[derive(Clone, Copy, Debug)]
+pub enum Notice {
+    /// A neighbour is gone.
+    NeighbourDown(NodeId),
+    /// A location came to hold records.
+    KeyGained(Key),
+    /// A location holds none any more.
+    KeyLost(Key),
+    /// An application message: sender, address, key and bytes, one after the other.
+    Message(BlobId),
+}
+
+/// Bytes before the message in its blob: sender, address and key.
+const MESSAGE_HEAD_LEN: usize = ID_BYTES + 18 + ID_BYTES;
+
+impl<P: Plan> Dht<P> {
+    /// Queues a notice; a full queue drops it.
+    pub(super) fn notify(&mut self, notice: Notice) {
+        if self.notices.push_back(notice).is_err() {
+            self.dropped.count(Rule::Full);
+        }
+    }
+
+    /// Queues a message; false when there is no room.
+    pub(super) fn take_message(&mut self, from: Contact, key: Option<Key>, bytes: &[u8]) -> bool {
+        if bytes.len() > MESSAGE_LEN_MAX || self.notices.is_full() {
+            self.dropped.count(Rule::Full);
+            return false;
+        }
+        let key = key.unwrap_or(Key::from_bytes([0; ID_BYTES]));
+        let parts: [&[u8]; 4] = [
+            from.id.as_bytes(),
+            from.addr.as_bytes(),
+            key.as_bytes(),
+            bytes,
+        ];
+        let Some(blob) = self.parked.insert_parts(&parts) else {
+            self.dropped.count(Rule::Full);
+            return false;
+        };
+        // Room was checked above; should memory lack, the message is not taken.
+        let taken = self.notices.push_back(Notice::Message(blob)).is_ok();
+        if !taken {
+            self.parked.remove(blob);
+        }
+        taken
+    }
+
+    /// The next thing to tell: notices first, then the results of the application's operations. `buf` needs
+    /// [`MESSAGE_LEN_MAX`] bytes; with less, what does not fit is dropped.
+    pub fn poll_event<'b>(&mut self, buf: &'b mut [u8]) -> Option<Event<'b>> {
+        while let Some(notice) = self.notices.pop_front() {
+            match notice {
+                Notice::NeighbourDown(id) => return Some(Event::NeighbourDown { id }),
+                Notice::KeyGained(key) => return Some(Event::KeyGained { key }),
+                Notice::KeyLost(key) => return Some(Event::KeyLost { key }),
+                Notice::Message(blob) => {
+                    let message = self.parked.get(blob).and_then(Message::of);
+                    let copied = message.and_then(|m| m.copy_to(buf));
+                    self.parked.remove(blob);
+                    if let Some((from, addr, key, len)) = copied {
+                        let bytes = buf.get(..len).unwrap_or_default();
+                        return Some(Event::Message {
+                            from,
+                            addr,
+                            key,
+                            bytes,
+                        });
+                    }
+                    self.dropped.count(Rule::Full);
+                }
+            }
+        }
+        if let Some(neighbour) = self.overlay.pop_neighbour() {
+            match neighbour {
+                Neighbour::Up(Contact { id, addr }) => {
+                    if let Some(addr) = addr.to_socket_addr() {
+                        return Some(Event::NeighbourUp { id, addr });
+                    }
+                }
+                Neighbour::Down(id) => return Some(Event::NeighbourDown { id }),
+            }
+        }
+        let prefix_bits = self.overlay.responsible_bits();
+        if prefix_bits != self.responsible_told {
+            self.responsible_told = prefix_bits;
+            return Some(Event::ResponsibilityChanged { prefix_bits });
+        }
+        self.poll_result(buf)
+    }
+
+    /// The next piece of a result of the application's operations.
+    fn poll_result<'b>(&mut self, buf: &'b mut [u8]) -> Option<Event<'b>> {
+        let handle = self.done_op(|owner| owner == Some(Owner::Application))?;
+        let query = OpId::of(handle).query();
+        if let Some((contact, hops)) = self.pop_contact_found(handle)
+            && let Some(addr) = contact.addr.to_socket_addr()
+        {
+            return Some(Event::Contact {
+                query,
+                id: contact.id,
+                addr,
+                hops,
+            });
+        }
+        if let Some((author, sequence, len)) = self.pop_value(handle, buf) {
+            let bytes = buf.get(..len).unwrap_or_default();
+            return Some(Event::Value {
+                query,
+                author,
+                sequence,
+                bytes,
+            });
+        }
+        let outcome = self.ops.get(handle).and_then(|op| match &op.job {
+            Job::Done(result) => Some(outcome(result)),
+            Job::Join(_)
+            | Job::Refresh
+            | Job::Find
+            | Job::Get(_)
+            | Job::Put(_)
+            | Job::Send(_)
+            | Job::Leave(_) => None,
+        });
+        self.close(handle);
+        outcome.map(|outcome| Event::QueryDone { query, outcome })
+    }
+
+    /// Takes the next contact that a finished `find` found, nearest first.
+    fn pop_contact_found(&mut self, op: Handle) -> Option<(Contact, u8)> {
+        let visit = self.op_visit(op)?;
+        let visit = self.visits.get_mut(visit)?;
+        let told = usize::from(visit.told);
+        let candidate = visit.lookup.answered_ones().take(K).nth(told)?;
+        visit.told += 1;
+        Some((candidate.contact, candidate.hops))
+    }
+
+    /// Takes the next value that a finished `get` found: author, sequence, and the length of what was copied.
+    fn pop_value(&mut self, op: Handle, buf: &mut [u8]) -> Option<(UserId, u64, usize)> {
+        loop {
+            let at = self.values.iter().position(|value| value.op == op)?;
+            let value = self.values.remove(at)?;
+            let copied = self.parked.get(value.blob).and_then(|blob| {
+                let (author, bytes) = blob.split_first_chunk::<ID_BYTES>()?;
+                buf.get_mut(..bytes.len())?.copy_from_slice(bytes);
+                Some((UserId::from_bytes(*author), value.sequence, bytes.len()))
+            });
+            self.parked.remove(value.blob);
+            if copied.is_some() {
+                return copied;
+            }
+            self.dropped.count(Rule::Full);
+        }
+    }
+
+    /// A contact to be written to the host's storage (with an address) or deleted from it (without).
+    ///
+    /// A bounded number is kept. When it is reached, a newcomer takes the place of one that is no contact any
+    /// more; a node that finds nobody keeps those that it knew.
+    pub fn poll_contact(&mut self) -> Option<(NodeId, Option<SocketAddr>)> {
+        if !self.contacts_changed {
+            return None;
+        }
+        let is_saved = |contact: &Contact| self.saved.iter().any(|saved| saved == contact);
+        let new = self
+            .overlay
+            .entries()
+            .iter()
+            .find(|entry| !is_saved(&entry.contact));
+        let new = new.map(|entry| entry.contact);
+        let Some((contact, addr)) = new.and_then(|c| Some((c, c.addr.to_socket_addr()?))) else {
+            self.contacts_changed = false;
+            return None;
+        };
+        if self.saved.is_full() || self.saved.iter().any(|saved| saved.id == contact.id) {
+            let overlay = &self.overlay;
+            let gone = self.saved.iter().position(|saved| {
+                saved.id == contact.id
+                    || overlay
+                        .find(&saved.id)
+                        .is_none_or(|entry| entry.contact != *saved)
+            });
+            let Some(old) = gone.and_then(|at| self.saved.remove(at)) else {
+                self.contacts_changed = false;
+                return None;
+            };
+            if old.id != contact.id {
+                return Some((old.id, None));
+            }
+        }
+        if self.saved.push(contact).is_err() {
+            self.contacts_changed = false;
+            return None;
+        }
+        Some((contact.id, Some(addr)))
+    }
+}
+
+/// A message as it lies in its blob.
+struct Message<'a> {
+    from: NodeId,
+    addr: PackedAddr,
+    key: Key,
+    bytes: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    fn of(blob: &'a [u8]) -> Option<Self> {
+        let (from, rest) = blob.split_first_chunk::<ID_BYTES>()?;
+        let (addr, rest) = rest.split_first_chunk::<18>()?;
+        let (key, bytes) = rest.split_first_chunk::<ID_BYTES>()?;
+        Some(Self {
+            from: NodeId::from_bytes(*from),
+            addr: PackedAddr::from_bytes(*addr),
+            key: Key::from_bytes(*key),
+            bytes,
+        })
+    }
+
+    fn copy_to(&self, buf: &mut [u8]) -> Option<(NodeId, SocketAddr, Option<Key>, usize)> {
+        let len = self.bytes.len();
+        buf.get_mut(..len)?.copy_from_slice(self.bytes);
+        let key = (self.key != Key::ZERO).then_some(self.key);
+        Some((self.from, self.addr.to_socket_addr()?, key, len))
+    }
+}
+
+const _: () = assert!(MESSAGE_HEAD_LEN + MESSAGE_LEN_MAX < 1_100);
+
+/// How the result of an operation reads as the outcome of a command.
+fn outcome(result: &OpResult) -> Outcome {
+    match *result {
+        OpResult::Joined { contacts } => Outcome::Joined { contacts },
+        OpResult::Left => Outcome::Left,
+        OpResult::Found { count: 0, .. } | OpResult::Got { count: 0, .. } => Outcome::NotFound,
+        OpResult::Found { count, complete }
+        | OpResult::Got {
+            count, complete, ..
+        } => Outcome::Found { count, complete },
+        OpResult::Put {
+            accepted, wanted, ..
+        } if accepted >= wanted => Outcome::Stored { accepted, wanted },
+        OpResult::Put { older: Some(_), .. } => Outcome::Older,
+        OpResult::Put { full: true, .. } => Outcome::Full,
+        OpResult::Put {
+            accepted, wanted, ..
+        } => Outcome::Stored { accepted, wanted },
+        OpResult::Sent { accepted } => Outcome::Delivered { accepted },
+        OpResult::TimedOut => Outcome::TimedOut,
+    }
+}
+
+impl OpId {
+    /// The command under which the application knows an operation of its own.
+    #[must_use]
+    pub const fn query(self) -> QueryId {
+        QueryId(self.bits() | 1 << 63)
+    }
+}

@@ -1,0 +1,547 @@
+//! Operations: what the application or the timeline asked for, until its result was polled.
+//!
+//! Owns the life of an operation: a slot, a deadline, the visits that it consists of, its result. What a visit
+//! does is in `visits`. Invariants: an operation has a result by its deadline at the latest; it holds its slot
+//! until the result was polled or it was cancelled; with its slot go its visits, values and parked bytes.
+
+use crate::bounded::{BlobId, Blobs, Handle, List};
+use crate::id::{Key, NodeId};
+use crate::output::Busy;
+use crate::overlay::{K, Overlay, REPLICATION};
+use crate::plan::Plan;
+use crate::time::{Instant, earliest};
+use crate::wire::MESSAGE_LEN_MAX;
+use crate::wire::record::{Kind, Kinds, Record};
+
+use super::visits::Frontier;
+use super::{Dht, QUORUM};
+
+/// Longest time that an operation may take, in ms; a longer wish counts as this.
+pub const WITHIN_MAX_MS: u32 = 10 * 60 * 1_000;
+/// How long a lookup for the table's upkeep may take, in ms.
+pub(super) const REFRESH_WITHIN_MS: u32 = 30 * 1_000;
+
+/// Names an operation for as long as it has a slot; index and generation in one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct OpId(u64);
+
+impl OpId {
+    pub(super) const fn of(handle: Handle) -> Self {
+        Self(handle.to_bits())
+    }
+
+    pub(super) const fn handle(self) -> Handle {
+        Handle::from_bits(self.0)
+    }
+
+    pub(super) const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+/// On whose behalf an operation runs, and so where its result goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owner {
+    /// The host's application: results are events.
+    Application,
+    /// The layer above, with a number that only it understands: results come from [`Dht::poll_done`].
+    Timeline(u32),
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpResult {
+    /// `join`: this many contacts are known; 0: nobody answered.
+    Joined {
+        /// Contacts in the routing table.
+        contacts: u32,
+    },
+    /// `leave`: goodbyes were sent.
+    Left,
+    /// `find`: how many of the nearest answered.
+    Found {
+        /// At most [`K`].
+        count: u32,
+        /// The lookup ended by itself, not by its deadline.
+        complete: bool,
+    },
+    /// `get`: the records were handed over as they came.
+    Got {
+        /// How many records (the timeline's: every copy; the application's: every value) there were.
+        count: u32,
+        /// How many holders answered about the key itself, this node included if it is one.
+        answered: u16,
+        /// Every location was read from enough holders, and nothing was cut off.
+        complete: bool,
+    },
+    /// `put`: stored when `accepted >= wanted`.
+    Put {
+        /// Holders that took it, this node included.
+        accepted: u8,
+        /// How many were needed: [`QUORUM`], or as many as could be reached.
+        wanted: u8,
+        /// The highest sequence of a newer record that somebody holds and proved.
+        older: Option<u64>,
+        /// It was refused because the key was full at every level tried.
+        full: bool,
+    },
+    /// `send`: delivered, and taken or not by the application there.
+    Sent {
+        /// The application had room for it.
+        accepted: bool,
+    },
+    /// `send`: nobody took it in time.
+    TimedOut,
+}
+
+/// The result of one of the timeline's operations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Done {
+    /// Which one; the name is stale from now on.
+    pub op: OpId,
+    /// The number given with it.
+    pub owner: u32,
+    /// How it ended.
+    pub result: OpResult,
+}
+
+/// An operation; opaque, named by memory plans alone.
+pub struct Op<P: Plan> {
+    /// `None`: the table's own upkeep.
+    pub(super) owner: Option<Owner>,
+    pub(super) deadline: Instant,
+    serial: u32,
+    /// What it is about: the key looked up, or the root key of the records.
+    pub(super) target: Key,
+    /// Visits under way.
+    pub(super) visits: u16,
+    /// The latest visit.
+    pub(super) visit: Handle,
+    /// It waits for a visit to become free.
+    pub(super) waits: bool,
+    pub(super) job: Job<P>,
+}
+
+/// What an operation does; opaque.
+pub enum Job<P: Plan> {
+    /// Joins through this address; `seeking`: it answered, and the own id is looked up.
+    Join(super::joining::Join),
+    /// Looks a key up for the table's upkeep.
+    Refresh,
+    /// Looks a key up.
+    Find,
+    /// Reads records.
+    Get(Get<P>),
+    /// Stores a record.
+    Put(Put),
+    /// Sends a message, which lies in this blob.
+    Send(BlobId),
+    /// Says goodbye.
+    Leave(super::joining::Leave),
+    /// It ended.
+    Done(OpResult),
+}
+
+/// The state of a `get`.
+pub struct Get<P: Plan> {
+    pub(super) kinds: Kinds,
+    /// Locations not yet visited.
+    pub(super) frontier: Frontier<P>,
+    pub(super) count: u32,
+    /// Holders that answered about the root location.
+    pub(super) answered: u16,
+    pub(super) complete: bool,
+}
+
+/// The state of a `put`.
+#[derive(Clone, Copy)]
+pub struct Put {
+    pub(super) record: BlobId,
+    pub(super) depth: u8,
+    /// What was left of the lifetime at `begun`.
+    pub(super) remaining_ms: u64,
+    pub(super) begun: Instant,
+    pub(super) tally: Tally,
+    pub(super) older: Option<u64>,
+}
+
+/// What holders said about a record at one level.
+#[derive(Clone, Copy, Default)]
+pub struct Tally {
+    pub(super) accepted: u8,
+    pub(super) full: u8,
+    /// Refused, or held a newer one.
+    pub(super) refused: u8,
+}
+
+impl Tally {
+    /// How many said anything.
+    pub(super) const fn all(self) -> u8 {
+        self.accepted
+            .saturating_add(self.full)
+            .saturating_add(self.refused)
+    }
+}
+
+impl Put {
+    /// The result, as far as it is known.
+    pub(super) fn result(&self) -> OpResult {
+        let Tally { accepted, full, .. } = self.tally;
+        let wanted = QUORUM.min(self.tally.all().max(1));
+        OpResult::Put {
+            accepted,
+            wanted,
+            older: self.older,
+            full: full > 0 && accepted < wanted,
+        }
+    }
+}
+
+/// Commands. Each answers [`Busy`] when no slot is free, and then changed nothing; those of the timeline leave a
+/// quarter of the slots to the application. `within_ms` is at most [`WITHIN_MAX_MS`].
+impl<P: Plan> Dht<P> {
+    /// Looks up the nodes nearest to `key`, without this one. The application gets an
+    /// [`Event::Contact`](crate::output::Event::Contact) for each, nearest first.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub fn find(
+        &mut self,
+        now: Instant,
+        key: Key,
+        owner: Owner,
+        within_ms: u32,
+    ) -> Result<OpId, Busy> {
+        self.catch_up(now);
+        self.begin(Some(owner), key, within_ms, Job::Find)
+    }
+
+    /// Reads the records of these kinds at `key` and, where it spilled over, at its shards, from the nearest
+    /// holders. The timeline gets them as they come, from [`Dht::handle_datagram`] and [`Dht::poll_local`], each
+    /// copy; the application gets the newest value of each author and page when the get ends, and no other kind.
+    /// Values beyond the plan's room for them are left out, and the result is not complete.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub fn get(
+        &mut self,
+        now: Instant,
+        key: Key,
+        kinds: Kinds,
+        owner: Owner,
+        within_ms: u32,
+    ) -> Result<OpId, Busy> {
+        self.catch_up(now);
+        let kinds = match owner {
+            Owner::Application => Kinds::of(&[Kind::Value]),
+            Owner::Timeline(_) => kinds,
+        };
+        let get = Get {
+            kinds,
+            frontier: Frontier::ROOT,
+            count: 0,
+            answered: 0,
+            complete: true,
+        };
+        self.begin(Some(owner), key, within_ms, Job::Get(get))
+    }
+
+    /// Stores a signed record at the nodes nearest to its key, this one included if it is one of them.
+    ///
+    /// # Errors
+    /// [`Busy`], also when there is no room to keep the record meanwhile, or it does not decode.
+    pub fn put(
+        &mut self,
+        now: Instant,
+        record: &[u8],
+        owner: Owner,
+        within_ms: u32,
+    ) -> Result<OpId, Busy> {
+        self.catch_up(now);
+        let decoded = Record::decode(record).map_err(|_| Busy)?;
+        let (key, remaining_ms) = (decoded.key, self.remaining_of(&decoded));
+        self.room_for(Some(owner))?;
+        let record = self.parked.insert(record).ok_or(Busy)?;
+        let put = Put {
+            record,
+            depth: 0,
+            remaining_ms,
+            begun: self.now,
+            tally: Tally::default(),
+            older: None,
+        };
+        let begun = self.begin(Some(owner), key, within_ms, Job::Put(put));
+        if begun.is_err() {
+            self.parked.remove(record);
+        }
+        begun
+    }
+
+    /// Sends a message to the node nearest to `key`, which may be this one.
+    ///
+    /// # Errors
+    /// [`Busy`], also when the message is over [`MESSAGE_LEN_MAX`] bytes or there is no room to keep it.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        key: Key,
+        bytes: &[u8],
+        owner: Owner,
+        within_ms: u32,
+    ) -> Result<OpId, Busy> {
+        self.catch_up(now);
+        self.room_for(Some(owner))?;
+        if bytes.len() > MESSAGE_LEN_MAX {
+            return Err(Busy);
+        }
+        let blob = self.parked.insert(bytes).ok_or(Busy)?;
+        let begun = self.begin(Some(owner), key, within_ms, Job::Send(blob));
+        if begun.is_err() {
+            self.parked.remove(blob);
+        }
+        begun
+    }
+
+    /// Ends an operation without a result. One that is gone is left alone.
+    pub fn cancel(&mut self, op: OpId) {
+        self.close(op.handle());
+        self.run();
+    }
+
+    /// Takes the result of one of the timeline's operations whose records were all taken.
+    pub fn poll_done(&mut self) -> Option<Done> {
+        let handle = self.done_op(|owner| matches!(owner, Some(Owner::Timeline(_))))?;
+        let op = self.ops.get(handle)?;
+        let (Some(Owner::Timeline(owner)), Job::Done(result)) = (op.owner, &op.job) else {
+            return None;
+        };
+        let done = Done {
+            op: OpId::of(handle),
+            owner,
+            result: *result,
+        };
+        self.close(handle);
+        Some(done)
+    }
+
+    /// Looks a key up for the table's upkeep; left out when there is no room.
+    pub(super) fn refresh(&mut self, target: Key) {
+        let _ = self.begin(None, target, REFRESH_WITHIN_MS, Job::Refresh);
+    }
+
+    /// Whether an operation of this owner finds a slot.
+    pub(super) fn room_for(&self, owner: Option<Owner>) -> Result<(), Busy> {
+        let reserved = match owner {
+            Some(Owner::Application) => 0,
+            Some(Owner::Timeline(_)) | None => self.ops.capacity() / 4,
+        };
+        let free = self.ops.capacity().saturating_sub(self.ops.len());
+        if self.started && free > reserved {
+            Ok(())
+        } else {
+            Err(Busy)
+        }
+    }
+
+    /// Gives an operation a slot and lets it go as far as it can right now.
+    pub(super) fn begin(
+        &mut self,
+        owner: Option<Owner>,
+        target: Key,
+        within_ms: u32,
+        job: Job<P>,
+    ) -> Result<OpId, Busy> {
+        self.room_for(owner)?;
+        let deadline = self
+            .now
+            .after_ms(u64::from(within_ms.clamp(1, WITHIN_MAX_MS)));
+        self.serial = self.serial.wrapping_add(1);
+        let waits = match &job {
+            Job::Join(join) => join.seeking,
+            Job::Leave(_) | Job::Done(_) => false,
+            Job::Refresh | Job::Find | Job::Get(_) | Job::Put(_) | Job::Send(_) => true,
+        };
+        let op = Op {
+            owner,
+            deadline,
+            serial: self.serial,
+            target,
+            visits: 0,
+            visit: Handle::from_bits(0),
+            waits,
+            job,
+        };
+        let handle = self.ops.insert(op).map_err(|_| Busy)?;
+        self.ops_wake = earliest(self.ops_wake, Some(deadline));
+        self.waiting |= waits;
+        self.run();
+        Ok(OpId::of(handle))
+    }
+
+    /// Starts a visit for the operation that has waited longest; false when there is none, or no free visit.
+    pub(super) fn start_waiting(&mut self) -> bool {
+        if !self.waiting || self.visits.is_full() {
+            return false;
+        }
+        let age = self.serial;
+        let longest = self
+            .ops
+            .iter()
+            .filter(|(_, op)| op.waits)
+            .max_by_key(|(_, op)| age.wrapping_sub(op.serial))
+            .map(|(handle, _)| handle);
+        self.waiting = longest.is_some();
+        longest.is_some_and(|op| self.start_visit(op))
+    }
+
+    /// Ends an operation: its result waits to be polled, what it held is given back.
+    pub(super) fn finish(&mut self, handle: Handle, result: OpResult) {
+        let Some(op) = self.ops.get_mut(handle) else {
+            return;
+        };
+        if op.owner.is_none() {
+            self.close(handle);
+            return;
+        }
+        op.waits = false;
+        let keeps_visit = matches!(op.job, Job::Find) && op.owner == Some(Owner::Application);
+        let job = core::mem::replace(&mut op.job, Job::Done(result));
+        self.release(&job);
+        if !keeps_visit {
+            self.drop_visits(handle);
+        }
+    }
+
+    /// Gives the slot of an operation back, and all that it held.
+    pub(super) fn close(&mut self, handle: Handle) {
+        let Some(op) = self.ops.remove(handle) else {
+            return;
+        };
+        self.release(&op.job);
+        self.drop_visits(handle);
+        while let Some(at) = self.values.iter().position(|value| value.op == handle) {
+            if let Some(value) = self.values.swap_remove(at) {
+                self.parked.remove(value.blob);
+            }
+        }
+    }
+
+    fn release(&mut self, job: &Job<P>) {
+        match job {
+            Job::Put(Put { record: blob, .. }) | Job::Send(blob) => {
+                self.parked.remove(*blob);
+            }
+            Job::Leave(_) => self.handover.stop_leaving(),
+            Job::Join(_) | Job::Refresh | Job::Find | Job::Get(_) | Job::Done(_) => {}
+        }
+    }
+
+    fn drop_visits(&mut self, op: Handle) {
+        let mut at = 0;
+        while at < self.visits.slots() {
+            if let Some((handle, visit)) = self.visits.at(at)
+                && visit.op == op
+            {
+                let _ = self.visits.remove(handle);
+            }
+            at += 1;
+        }
+    }
+
+    /// The first operation with a result whose owner `is` the one meant.
+    pub(super) fn done_op(&self, is: impl Fn(Option<Owner>) -> bool) -> Option<Handle> {
+        let mut done = self
+            .ops
+            .iter()
+            .filter(|(_, op)| matches!(op.job, Job::Done(_)));
+        done.find(|(_, op)| is(op.owner)).map(|(handle, _)| handle)
+    }
+
+    /// The latest visit of an operation, if it is still there.
+    pub(super) fn op_visit(&self, op: Handle) -> Option<Handle> {
+        let visit = self.ops.get(op)?.visit;
+        self.visits.get(visit).map(|_| visit)
+    }
+
+    /// Ends the operations whose time is over, with what they have.
+    pub(super) fn expire_ops(&mut self) {
+        if self.ops_wake.is_none_or(|wake| self.now < wake) {
+            return;
+        }
+        for at in 0..self.ops.slots() {
+            let Some((handle, op)) = self.ops.at(at) else {
+                continue;
+            };
+            if op.deadline <= self.now && !matches!(op.job, Job::Done(_)) {
+                let result = self.result_so_far(handle);
+                self.finish(handle, result);
+            }
+        }
+        self.ops_wake = self
+            .ops
+            .iter()
+            .filter(|(_, op)| !matches!(op.job, Job::Done(_)))
+            .fold(None, |soonest, (_, op)| {
+                earliest(soonest, Some(op.deadline))
+            });
+    }
+
+    /// What an operation has when its time is over.
+    fn result_so_far(&self, handle: Handle) -> OpResult {
+        let Some(op) = self.ops.get(handle) else {
+            return OpResult::TimedOut;
+        };
+        match &op.job {
+            Job::Join(_) | Job::Refresh => OpResult::Joined {
+                contacts: self.contact_count(),
+            },
+            Job::Find => OpResult::Found {
+                count: self.found_count(handle),
+                complete: false,
+            },
+            Job::Get(get) => {
+                let (count, answered) = (get.count, get.answered);
+                OpResult::Got {
+                    count,
+                    answered,
+                    complete: false,
+                }
+            }
+            Job::Put(put) => put.result(),
+            Job::Send(_) => OpResult::TimedOut,
+            Job::Leave(_) => OpResult::Left,
+            Job::Done(result) => *result,
+        }
+    }
+
+    pub(super) fn contact_count(&self) -> u32 {
+        u32::try_from(self.overlay.entries().len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn found_count(&self, op: Handle) -> u32 {
+        let visit = self.op_visit(op).and_then(|visit| self.visits.get(visit));
+        let count = visit.map_or(0, |visit| visit.lookup.answered_ones().take(K).count());
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// What is left of an own record's lifetime.
+    fn remaining_of(&self, record: &Record<'_>) -> u64 {
+        let lifetime_ms = u64::from(record.lifetime_ms);
+        match self.clock.unix_ms(self.now) {
+            Some(unix_ms) if record.issued_ms != 0 => {
+                let end_ms = record.issued_ms.saturating_add(lifetime_ms);
+                end_ms.saturating_sub(unix_ms).min(lifetime_ms)
+            }
+            Some(_) | None => lifetime_ms,
+        }
+    }
+
+    /// Whether the own node is among the nodes nearest to `location`, given those that are nearer.
+    pub(super) fn is_holder(&self, location: &Key, others: impl Iterator<Item = NodeId>) -> bool {
+        let own = self.id;
+        others
+            .filter(|id| self.overlay.is_nearer(location, id, &own))
+            .count()
+            < REPLICATION
+    }
+}

@@ -1,0 +1,507 @@
+//! What an answer means, and what its absence means; and the records that answers bring.
+//!
+//! Owns the way from a reply to the request that it answers, to the contact that sent it, and to the visit that
+//! asked. Invariants: a reply that was not asked for changes nothing but a counter; no record reaches an owner
+//! that is not of the key, kind and place that were asked for, signed by its author, and unexpired.
+
+use crate::addr::PackedAddr;
+use crate::bounded::{Blobs, Handle, List};
+use crate::id::{Key, NodeId};
+use crate::lookup::State;
+use crate::overlay::{K, Overlay};
+use crate::plan::Plan;
+use crate::records::{AGE_MAX_MS, RecordId, remaining_ms};
+use crate::rpc::{Pending, Tag};
+use crate::rules::Rule;
+use crate::time::Instant;
+use crate::wire::datagram::{Body, Contact, Datagram, Denial, PutOutcome};
+use crate::wire::record::{Copy as RecordCopy, Kinds, Record};
+
+use super::Dht;
+use super::ops::{Job, OpId, OpResult, Owner};
+
+/// The records that one answer brought for a get. Go through them with [`Found::next`].
+pub struct Found<'d> {
+    /// The get.
+    pub op: OpId,
+    /// On whose behalf it runs.
+    pub owner: Owner,
+    holder: NodeId,
+    visit: Handle,
+    key: Key,
+    location: Key,
+    depth: u8,
+    kinds: Kinds,
+    /// When the request was sent: lifetimes count from there.
+    sent: Instant,
+    copies: &'d [u8],
+    /// How many copies were taken.
+    taken: usize,
+}
+
+/// A record whose signature, place and lifetime were checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verified<'a> {
+    /// The record.
+    pub record: Record<'a>,
+    /// What is left of its lifetime, in ms.
+    pub remaining_ms: u64,
+    /// How long its slot has been known to holders, in ms.
+    pub age_ms: u64,
+    /// Who holds it.
+    pub holder: NodeId,
+}
+
+/// A record that this node holds itself and that a get came by: show it with [`Dht::local`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LocalRecord(RecordId);
+
+impl<'d> Found<'d> {
+    /// Takes the next record that stands all checks; others are dropped and counted.
+    pub fn next<P: Plan>(&mut self, dht: &mut Dht<P>) -> Option<Verified<'d>> {
+        loop {
+            // A datagram holds a few copies: walking over those taken costs less than keeping the place.
+            let copy = RecordCopy::iter(self.copies).nth(self.taken)?;
+            self.taken += 1;
+            match self.check(dht, &copy) {
+                Ok(verified) => return Some(verified),
+                Err(rule) => dht.dropped.count(rule),
+            }
+        }
+    }
+
+    fn check<P: Plan>(
+        &self,
+        dht: &mut Dht<P>,
+        copy: &RecordCopy<'d>,
+    ) -> Result<Verified<'d>, Rule> {
+        let record = Record::decode(copy.record)?;
+        if !self.kinds.contains(record.kind) {
+            return Err(Rule::Kind);
+        }
+        let here = record.key == self.key
+            && (self.depth == 0
+                || record.key.shard::<P::Crypto>(&record.author, self.depth) == self.location);
+        if !here {
+            return Err(Rule::Key);
+        }
+        let told_ms = copy
+            .remaining_ms
+            .saturating_sub(dht.now.since_ms(self.sent));
+        let remaining_ms = remaining_ms(dht.now, &dht.clock, &record, told_ms)?;
+        dht.verify(self.visit, &record)?;
+        if let Some(Job::Get(get)) = dht.ops.get_mut(self.op.handle()).map(|op| &mut op.job)
+            && self.owner != Owner::Application
+        {
+            get.count = get.count.saturating_add(1);
+        }
+        let age_ms = copy.age_ms.min(AGE_MAX_MS);
+        Ok(Verified {
+            record,
+            remaining_ms,
+            age_ms,
+            holder: self.holder,
+        })
+    }
+}
+
+impl<P: Plan> Dht<P> {
+    /// Takes the next record that this node holds itself for a get of the timeline: which get, on whose behalf,
+    /// and the record.
+    pub fn poll_local(&mut self) -> Option<(OpId, Owner, LocalRecord)> {
+        while self.own_reads {
+            let Some((handle, after)) = self
+                .visits
+                .iter()
+                .find_map(|(handle, visit)| visit.own_after.map(|after| (handle, after)))
+            else {
+                self.own_reads = false;
+                break;
+            };
+            let Some(visit) = self.visits.get_mut(handle) else {
+                break;
+            };
+            let op = self.ops.get_mut(visit.op);
+            if let Some(op) = op
+                && let (Some(owner), Job::Get(get)) = (op.owner, &mut op.job)
+            {
+                let mut held = self
+                    .records
+                    .read(self.now, visit.lookup.target(), get.kinds, after);
+                if let Some(held) = held.next() {
+                    visit.own_after = Some(after.saturating_add(1));
+                    get.count = get.count.saturating_add(1);
+                    return Some((OpId::of(visit.op), owner, LocalRecord(held.id)));
+                }
+            }
+            visit.own_after = None;
+            self.touch(handle);
+            self.run();
+        }
+        None
+    }
+
+    /// Shows a record from [`poll_local`](Self::poll_local), unless it is gone by now.
+    #[must_use]
+    pub fn local(&self, now: Instant, record: LocalRecord) -> Option<Verified<'_>> {
+        let held = self.records.get(self.now.max(now), record.0)?;
+        Some(Verified {
+            record: Record::decode(held.bytes).ok()?,
+            remaining_ms: held.remaining_ms,
+            age_ms: held.age_ms,
+            holder: self.id,
+        })
+    }
+
+    /// Checks a record's signature, once for each visit.
+    fn verify(&mut self, visit: Handle, record: &Record<'_>) -> Result<(), Rule> {
+        let digest = self.tokens.keyed_hash::<P::Crypto>(record.bytes);
+        let visit = self.visits.get_mut(visit);
+        if visit
+            .as_ref()
+            .is_some_and(|visit| visit.digests.iter().any(|&seen| seen == digest))
+        {
+            return Ok(());
+        }
+        record.check::<P::Crypto>()?;
+        record.verify::<P::Crypto>(self.network)?;
+        if let Some(visit) = visit {
+            // Full: it is verified again next time.
+            let _ = visit.digests.push(digest);
+        }
+        Ok(())
+    }
+
+    /// Takes a reply.
+    pub(super) fn on_reply<'d>(
+        &mut self,
+        from: PackedAddr,
+        datagram: &Datagram<'d>,
+    ) -> Option<Found<'d>> {
+        let answered = self.rpc.answered(self.now, &from, datagram.transaction);
+        let (pending, rtt_ms) = match answered {
+            Ok(answered) => answered,
+            Err(rule) => {
+                self.dropped.count(rule);
+                return None;
+            }
+        };
+        let contact = Contact {
+            id: datagram.sender,
+            addr: from,
+        };
+        if let Some(id) = pending.peer.id
+            && id != contact.id
+        {
+            // Somebody else lives there now.
+            self.dropped.count(Rule::WrongSender);
+            let change = self.overlay.left(self.now, &Contact { id, addr: from });
+            self.on_change(change);
+            self.give_up(&pending);
+            return None;
+        }
+        if let Some(observed) = datagram.body.observed() {
+            self.observed.vote(from, observed);
+        }
+        let change = self
+            .overlay
+            .answered(self.now, contact, datagram.token, rtt_ms);
+        self.on_change(change);
+        if let Body::Denied {
+            reason: Denial::Token,
+            ..
+        } = datagram.body
+        {
+            self.renew(&pending, datagram);
+            return None;
+        }
+        self.on_answer(&pending, &contact, rtt_ms, datagram)
+    }
+
+    /// Asks again with the token that came, once.
+    fn renew(&mut self, pending: &Pending, datagram: &Datagram<'_>) {
+        if self
+            .rpc
+            .renew(self.now, &mut self.rng, pending, datagram.token)
+        {
+            if let Some((visit, contact)) = self.candidate_of(pending)
+                && let Some(visit) = self.visits.get_mut(visit)
+                && let Some(candidate) = visit.lookup.candidate_mut(&contact)
+            {
+                candidate.token = datagram.token;
+            }
+        } else {
+            self.give_up(pending);
+        }
+    }
+
+    /// Hands an answer to what asked. An answer of the wrong kind counts as none.
+    fn on_answer<'d>(
+        &mut self,
+        pending: &Pending,
+        contact: &Contact,
+        rtt_ms: Option<u64>,
+        datagram: &Datagram<'d>,
+    ) -> Option<Found<'d>> {
+        match (pending.tag, &datagram.body) {
+            (Tag::Probe, Body::Pong { .. }) => {}
+            (Tag::Bootstrap, Body::Pong { .. }) => self.on_bootstrap(contact),
+            (Tag::Bye { op }, Body::Pong { .. }) => self.on_goodbye(op),
+            (Tag::Validate { visit }, Body::Pong { .. }) => {
+                if let Some(visit) = self.visits.get_mut(visit) {
+                    visit.lookup.pinged(contact, datagram.token, rtt_ms);
+                }
+                self.touch(visit);
+            }
+            (
+                Tag::Ask { visit },
+                Body::Found {
+                    more,
+                    spilled,
+                    records,
+                    contacts,
+                    ..
+                },
+            ) => {
+                self.on_nodes(visit, contact, contacts, datagram);
+                return self.on_records(pending, visit, contact, records, *more, *spilled);
+            }
+            (
+                Tag::Page { visit, .. },
+                Body::Found {
+                    more,
+                    spilled,
+                    records,
+                    ..
+                },
+            ) => {
+                return self.on_records(pending, visit, contact, records, *more, *spilled);
+            }
+            (Tag::Put { visit }, Body::Stored { outcome, .. }) => {
+                self.on_stored(visit, contact, outcome);
+            }
+            (Tag::Send { visit }, Body::Delivered { accepted, .. }) => {
+                if let Some(op) = self.visits.get(visit).map(|visit| visit.op) {
+                    self.finish(
+                        op,
+                        OpResult::Sent {
+                            accepted: *accepted,
+                        },
+                    );
+                }
+            }
+            (Tag::HandOver { .. }, Body::Stored { .. }) => self.on_handed_over(),
+            (_, Body::Denied { .. }) => self.give_up(pending),
+            (_, _) => {
+                self.dropped.count(Rule::Unsolicited);
+                self.give_up(pending);
+            }
+        }
+        None
+    }
+
+    /// A candidate named others.
+    fn on_nodes(
+        &mut self,
+        handle: Handle,
+        from: &Contact,
+        contacts: &[u8],
+        datagram: &Datagram<'_>,
+    ) {
+        let Some(visit) = self.visits.get_mut(handle) else {
+            return;
+        };
+        let hops = visit
+            .lookup
+            .answered(from, datagram.token)
+            .unwrap_or(0)
+            .saturating_add(1);
+        for contact in Contact::iter(contacts).take(K) {
+            match self.acceptable(&contact) {
+                Ok(()) => {
+                    if let Some(visit) = self.visits.get_mut(handle) {
+                        visit.lookup.add_named(contact, hops);
+                    }
+                }
+                Err(rule) => self.dropped.count(rule),
+            }
+        }
+        self.touch(handle);
+    }
+
+    /// A holder sent a page of records.
+    fn on_records<'d>(
+        &mut self,
+        pending: &Pending,
+        handle: Handle,
+        from: &Contact,
+        records: &'d [u8],
+        more: bool,
+        spilled: bool,
+    ) -> Option<Found<'d>> {
+        let visit = self.visits.get_mut(handle)?;
+        let op = self.ops.get(visit.op)?;
+        let (Job::Get(get), Some(owner)) = (&op.job, op.owner) else {
+            return None;
+        };
+        visit.spilled |= spilled;
+        let count = RecordCopy::iter(records).count();
+        if let Some(candidate) = visit.lookup.candidate_mut(from) {
+            let after = u16::try_from(count)
+                .ok()
+                .and_then(|n| candidate.after.checked_add(n));
+            // A page without records would come for ever.
+            candidate.more = more && count > 0 && after.is_some();
+            candidate.after = after.unwrap_or(u16::MAX);
+            if candidate.state == State::Working {
+                candidate.state = State::Answered;
+            }
+        }
+        let mut found = Found {
+            op: OpId::of(visit.op),
+            owner,
+            holder: from.id,
+            visit: handle,
+            key: op.target,
+            location: *visit.lookup.target(),
+            depth: visit.depth,
+            kinds: get.kinds,
+            sent: pending.sent,
+            copies: records,
+            taken: 0,
+        };
+        self.touch(handle);
+        if count == 0 {
+            return None;
+        }
+        if owner != Owner::Application {
+            return Some(found);
+        }
+        while let Some(verified) = found.next(self) {
+            self.take_value(found.op.handle(), &verified.record);
+        }
+        None
+    }
+
+    /// A holder answered a put.
+    fn on_stored(&mut self, handle: Handle, from: &Contact, outcome: &PutOutcome<'_>) {
+        let Some(visit) = self.visits.get_mut(handle) else {
+            return;
+        };
+        if let Some(candidate) = visit.lookup.candidate_mut(from) {
+            candidate.state = State::Finished;
+        }
+        let op_handle = visit.op;
+        self.touch(handle);
+        let newer = match outcome {
+            PutOutcome::Older { record } => self.newer(op_handle, record),
+            PutOutcome::Stored | PutOutcome::Full | PutOutcome::Refused => None,
+        };
+        let Some(Job::Put(put)) = self.ops.get_mut(op_handle).map(|op| &mut op.job) else {
+            return;
+        };
+        match outcome {
+            PutOutcome::Stored => put.tally.accepted = put.tally.accepted.saturating_add(1),
+            PutOutcome::Full => put.tally.full = put.tally.full.saturating_add(1),
+            PutOutcome::Older { .. } | PutOutcome::Refused => {
+                put.tally.refused = put.tally.refused.saturating_add(1);
+            }
+        }
+        put.older = put.older.max(newer);
+    }
+
+    /// The sequence of the record that a holder says is newer than the one put, if it is.
+    fn newer(&mut self, op: Handle, theirs: &[u8]) -> Option<u64> {
+        let Some(Job::Put(put)) = self.ops.get(op).map(|op| &op.job) else {
+            return None;
+        };
+        let own = Record::decode(self.parked.get(put.record)?).ok()?;
+        let proof = Record::decode(theirs).and_then(|theirs| {
+            let same = theirs.key == own.key && theirs.slot() == own.slot();
+            if !same || theirs.sequence < own.sequence || theirs.bytes == own.bytes {
+                return Err(Rule::Older);
+            }
+            theirs.check::<P::Crypto>()?;
+            theirs.verify::<P::Crypto>(self.network)?;
+            Ok(theirs.sequence)
+        });
+        if let Err(rule) = proof {
+            self.dropped.count(rule);
+        }
+        proof.ok()
+    }
+
+    /// The first time-out of a request: others are asked meanwhile.
+    pub(super) fn on_late(&mut self, pending: &Pending) {
+        if let Some((handle, contact)) = self.candidate_of(pending) {
+            if let Some(visit) = self.visits.get_mut(handle) {
+                visit.lookup.late(&contact);
+            }
+            self.touch(handle);
+        }
+    }
+
+    /// The second time-out: the contact has failed.
+    pub(super) fn on_silent(&mut self, pending: &Pending) {
+        if let Some(id) = pending.peer.id {
+            let contact = Contact {
+                id,
+                addr: pending.peer.addr,
+            };
+            let change = self.overlay.failed(self.now, &contact);
+            self.on_change(change);
+        }
+        self.give_up(pending);
+    }
+
+    /// A request brought nothing.
+    pub(super) fn give_up(&mut self, pending: &Pending) {
+        match pending.tag {
+            Tag::Probe => {}
+            Tag::Bootstrap => self.on_bootstrap_failed(pending.peer.addr),
+            Tag::Bye { op } => self.on_goodbye(op),
+            Tag::HandOver { .. } => self.on_handed_over(),
+            Tag::Validate { .. }
+            | Tag::Ask { .. }
+            | Tag::Page { .. }
+            | Tag::Put { .. }
+            | Tag::Send { .. } => {
+                if let Some((handle, contact)) = self.candidate_of(pending) {
+                    if let Some(visit) = self.visits.get_mut(handle) {
+                        visit.lookup.failed(&contact);
+                    }
+                    self.touch(handle);
+                }
+            }
+        }
+    }
+
+    /// The visit and the candidate that a request was about.
+    fn candidate_of(&self, pending: &Pending) -> Option<(Handle, Contact)> {
+        let visit = match pending.tag {
+            Tag::Validate { visit }
+            | Tag::Ask { visit }
+            | Tag::Page { visit, .. }
+            | Tag::Put { visit }
+            | Tag::Send { visit } => visit,
+            Tag::Probe | Tag::Bootstrap | Tag::Bye { .. } | Tag::HandOver { .. } => return None,
+        };
+        Some((
+            visit,
+            Contact {
+                id: pending.peer.id?,
+                addr: pending.peer.addr,
+            },
+        ))
+    }
+
+    /// Takes the records off whose time is over.
+    pub(super) fn expire_records(&mut self) {
+        let (notices, dropped) = (&mut self.notices, &mut self.dropped);
+        self.records.handle_timeout(self.now, |key| {
+            if notices.push_back(super::Notice::KeyLost(key)).is_err() {
+                dropped.count(Rule::Full);
+            }
+        });
+    }
+}

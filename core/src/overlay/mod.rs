@@ -1,0 +1,190 @@
+//! The overlay: which contacts a node keeps, and which of them are nearest to a key.
+//!
+//! Owns the seam between the DHT and the shape of its network. An [`Overlay`] decides whom to keep, whom to
+//! check and which keys to look up for its own upkeep; it sends nothing and answers with what is to be done.
+//! Invariant: only a node that answered at its address is ever among the contacts.
+
+pub mod kademlia;
+
+use crate::bounded::Fixed;
+use crate::crypto::Crypto;
+use crate::id::{Key, NodeId};
+use crate::rng::Rng;
+use crate::rpc::{Peer, Rtt};
+use crate::time::Instant;
+use crate::wire::datagram::{Contact, Token};
+
+/// How many contacts a reply names and a lookup ends with: the paper's k.
+pub const K: usize = 20;
+/// How many nodes hold a record.
+pub const REPLICATION: usize = 8;
+
+const _: () = assert!(REPLICATION <= K);
+
+/// A contact and what is known about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Who and where.
+    pub contact: Contact,
+    /// The token that it gave this node.
+    pub token: Token,
+    /// How fast it answers.
+    pub rtt: Rtt,
+    /// When it was last heard, in seconds of the host's clock.
+    seen_s: u32,
+    /// What the overlay sorts by.
+    bucket: u8,
+    /// It was taken as a neighbour with [`Overlay::pop_neighbour`].
+    neighbour: bool,
+}
+
+impl Entry {
+    /// What a request to it needs.
+    #[must_use]
+    pub const fn peer(&self) -> Peer {
+        Peer {
+            addr: self.contact.addr,
+            id: Some(self.contact.id),
+            token: self.token,
+            rtt: self.rtt,
+        }
+    }
+}
+
+/// Places of contacts in an overlay, nearest first, valid until the overlay changes.
+pub type Nearest = Fixed<u16, K>;
+
+/// What a change of the contacts asks of the parent.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Change {
+    /// This node is among the contacts now and was not before.
+    pub added: Option<Contact>,
+    /// This neighbour, taken as such with [`Overlay::pop_neighbour`], is gone.
+    pub down: Option<NodeId>,
+    /// See whether this contact is still there, by a ping: a newcomer waits for its place.
+    pub probe: Option<Peer>,
+}
+
+/// What a request or a reply that names a node is worth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// It is a contact.
+    Known,
+    /// It is not, but there would be room: worth a ping.
+    Wanted,
+    /// There would be no room.
+    Unwanted,
+}
+
+/// A difference in the set of nearest neighbours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Neighbour {
+    /// It came.
+    Up(Contact),
+    /// It went, or nearer ones came.
+    Down(NodeId),
+}
+
+/// Contacts of a node, kept by the rules of one kind of overlay.
+pub trait Overlay: Sized {
+    /// No contacts; all zero.
+    const EMPTY: Self;
+
+    /// Most contacts.
+    const CAPACITY: usize;
+
+    /// Begins as the node `own`, without contacts.
+    fn start(&mut self, own: NodeId);
+
+    /// The contacts, in an order of its own.
+    fn entries(&self) -> &[Entry];
+
+    /// The contact at a place of [`Nearest`].
+    fn at(&self, place: u16) -> Option<&Entry> {
+        self.entries().get(usize::from(place))
+    }
+
+    /// The contact with this id.
+    fn find(&self, id: &NodeId) -> Option<&Entry>;
+
+    /// The contacts nearest to `target`, at most [`K`], nearest first.
+    fn nearest(&self, target: &Key) -> Nearest;
+
+    /// Counts the contacts nearer to `key` than this node, but only to `limit`.
+    fn nearer_than_own(&self, key: &Key, limit: usize) -> usize;
+
+    /// Whether `contact` is nearer to `key` than `other` is.
+    fn is_nearer(&self, key: &Key, contact: &NodeId, other: &NodeId) -> bool;
+
+    /// A node answered a request at its address, with a token and perhaps a round-trip time in ms. A full
+    /// table keeps it in reserve, or forgets it when that is full too.
+    fn answered(
+        &mut self,
+        now: Instant,
+        contact: Contact,
+        token: Token,
+        rtt_ms: Option<u64>,
+    ) -> Change;
+
+    /// A node whose address is proven sent a request. Refreshes a contact; a stranger is only judged.
+    fn heard(&mut self, now: Instant, contact: Contact) -> Heard;
+
+    /// Whether a node that somebody named would find room.
+    fn judge(&self, contact: &Contact) -> Heard;
+
+    /// A contact did not answer: it goes, is set aside, and one in reserve takes its place.
+    fn failed(&mut self, now: Instant, contact: &Contact) -> Change;
+
+    /// A contact said goodbye, or somebody else lives at its address: it goes and is not set aside.
+    fn left(&mut self, now: Instant, contact: &Contact) -> Change;
+
+    /// When to call [`upkeep`](Overlay::upkeep) next.
+    fn next_upkeep(&self) -> Option<Instant>;
+
+    /// What its upkeep asks for at `now`; afterwards [`next_upkeep`](Overlay::next_upkeep) is later.
+    fn upkeep<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep;
+
+    /// The own place in the network was looked up: fill the rest of the table soon.
+    fn joined(&mut self, now: Instant);
+
+    /// Takes a difference between the nearest neighbours as they are and as they were taken here.
+    fn pop_neighbour(&mut self) -> Option<Neighbour>;
+
+    /// The number of leading bits that a key must share with this node for it to be certainly among
+    /// the [`REPLICATION`] nearest.
+    fn responsible_bits(&self) -> u16;
+}
+
+/// What upkeep asks of the parent.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Upkeep {
+    /// Nothing this time.
+    Nothing,
+    /// Look this key up.
+    Lookup(Key),
+    /// Ping this node.
+    Ping(Peer),
+}
+
+/// A contact that stopped answering, and since when, in seconds of the host's clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Silent {
+    contact: Contact,
+    since_s: u32,
+}
+
+/// A node that answered but found no room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spare {
+    contact: Contact,
+    token: Token,
+    rtt: Rtt,
+    bucket: u8,
+}
+
+/// The whole seconds of an instant.
+fn seconds(now: Instant) -> u32 {
+    u32::try_from(now.as_ms() / 1_000).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,466 @@
+//! Requests under way: transactions, address tokens, round-trip times and time-outs.
+//!
+//! Owns which requests were sent to whom, when each is given up, and which token an address gets. Does
+//! not know what a request says: a [`Tag`] travels with it, from which the parent builds the bytes at
+//! poll time, also for a repetition. Invariant: every request ends exactly once, by an answer from the
+//! address that was asked or by a time-out, and is in the outgoing queue at most once.
+
+use crate::addr::PackedAddr;
+use crate::bounded::{Handle, Index, List, Ring, Slab};
+use crate::crypto::Crypto;
+use crate::id::NodeId;
+use crate::plan::Plan;
+use crate::records::RecordId;
+use crate::rng::Rng;
+use crate::rules::Rule;
+use crate::time::{Instant, earliest};
+use crate::wire::datagram::{NO_TOKEN, Token, Transaction};
+
+/// Shortest adaptive time-out in ms.
+pub const TIMEOUT_MIN_MS: u16 = 200;
+/// Longest adaptive time-out in ms.
+pub const TIMEOUT_MAX_MS: u16 = 2_000;
+/// Time-out in ms while no round-trip time at all is known.
+pub const TIMEOUT_UNKNOWN_MS: u16 = 1_000;
+/// How long a token is given out, in seconds; it is accepted for one epoch more.
+pub const TOKEN_EPOCH_S: u64 = 60 * 60;
+
+const _: () = assert!(TIMEOUT_MIN_MS < TIMEOUT_UNKNOWN_MS && TIMEOUT_UNKNOWN_MS < TIMEOUT_MAX_MS);
+
+/// A smoothed round-trip time and its variation, in ms (Jacobson and Karels 1988; RFC 6298, section 2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rtt {
+    /// Smoothed; 0 while nothing is known.
+    smoothed_ms: u16,
+    variation_ms: u16,
+}
+
+impl Rtt {
+    /// Nothing is known yet; all zero.
+    pub const UNKNOWN: Self = Self {
+        smoothed_ms: 0,
+        variation_ms: 0,
+    };
+
+    /// Learns a measured round-trip time. One below a millisecond counts as one.
+    pub fn sample(&mut self, ms: u64) {
+        let ms = u16::try_from(ms.clamp(1, u64::from(TIMEOUT_MAX_MS))).unwrap_or(TIMEOUT_MAX_MS);
+        if self.smoothed_ms == 0 {
+            *self = Self {
+                smoothed_ms: ms,
+                variation_ms: ms / 2,
+            };
+            return;
+        }
+        let off = self.smoothed_ms.abs_diff(ms);
+        // Weights of an eighth and a quarter; no value exceeds `TIMEOUT_MAX_MS`, so no sum overflows.
+        self.variation_ms = (self.variation_ms * 3 + off) / 4;
+        self.smoothed_ms = ((self.smoothed_ms * 7 + ms) / 8).max(1);
+    }
+
+    /// Tells the smoothed round-trip time in ms; 0 while nothing is known.
+    #[must_use]
+    pub const fn smoothed_ms(self) -> u16 {
+        self.smoothed_ms
+    }
+
+    /// Tells how long to wait for an answer, in ms; `None` while nothing is known.
+    #[must_use]
+    pub fn timeout_ms(self) -> Option<u16> {
+        let sum = self
+            .variation_ms
+            .saturating_mul(4)
+            .saturating_add(self.smoothed_ms);
+        (self.smoothed_ms != 0).then(|| sum.clamp(TIMEOUT_MIN_MS, TIMEOUT_MAX_MS))
+    }
+}
+
+const _: () = assert!(TIMEOUT_MAX_MS <= u16::MAX / 8);
+
+/// What proves that a requester receives at its address: a keyed hash of address and hour, so that
+/// nothing needs to be remembered.
+#[derive(Clone)]
+pub struct Tokens {
+    secret: [u8; 32],
+}
+
+impl Tokens {
+    /// Without a secret; all zero.
+    pub const EMPTY: Self = Self { secret: [0; 32] };
+
+    /// Draws a secret.
+    pub fn start<C: Crypto>(&mut self, rng: &mut Rng<C>) {
+        rng.fill(&mut self.secret);
+    }
+
+    /// Tells the token for `addr` at `now`, and whether `shown` is that or the one of the epoch before.
+    pub fn check<C: Crypto>(&self, now: Instant, addr: &PackedAddr, shown: Token) -> (Token, bool) {
+        let epoch = now.as_ms() / (TOKEN_EPOCH_S * 1_000);
+        let current = self.token::<C>(addr, epoch);
+        let valid = shown != NO_TOKEN
+            && (shown == current
+                || epoch
+                    .checked_sub(1)
+                    .is_some_and(|last| shown == self.token::<C>(addr, last)));
+        (current, valid)
+    }
+
+    fn token<C: Crypto>(&self, addr: &PackedAddr, epoch: u64) -> Token {
+        let digest = C::hash(
+            "strandline/token/v1",
+            &[&self.secret, addr.as_bytes(), &epoch.to_be_bytes()],
+        );
+        let [a, b, c, d, e, f, g, h, ..] = digest;
+        let token = [a, b, c, d, e, f, g, h];
+        // All zero would mean "no token".
+        if token == NO_TOKEN { [1; 8] } else { token }
+    }
+
+    /// Hashes bytes under the secret, for tables that strangers fill.
+    pub fn keyed_hash<C: Crypto>(&self, bytes: &[u8]) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = C::hash("strandline/keyed/v1", &[&self.secret, bytes]);
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+/// What a request is for. Carried and handed back; nothing here looks inside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tag {
+    /// A ping to see whether a contact is there.
+    Probe,
+    /// A ping to an address that the host named, whose id is not known.
+    Bootstrap,
+    /// A goodbye.
+    Bye {
+        /// The operation.
+        op: Handle,
+    },
+    /// The first ping to a candidate of a lookup.
+    Validate {
+        /// The visit that it belongs to.
+        visit: Handle,
+    },
+    /// A lookup's question.
+    Ask {
+        /// The visit that it belongs to.
+        visit: Handle,
+    },
+    /// Further records of one holder.
+    Page {
+        /// The visit that it belongs to.
+        visit: Handle,
+        /// How many matching records to skip.
+        after: u16,
+    },
+    /// A record to a holder.
+    Put {
+        /// The visit that it belongs to.
+        visit: Handle,
+    },
+    /// An application message to the node of its key.
+    Send {
+        /// The visit that it belongs to.
+        visit: Handle,
+    },
+    /// A held record to a node that should hold it too.
+    HandOver {
+        /// Names the record in the store.
+        record: RecordId,
+    },
+}
+
+/// Whom to ask, and what is known about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Where.
+    pub addr: PackedAddr,
+    /// Who is expected to answer; `None` when that is to be learned.
+    pub id: Option<NodeId>,
+    /// The token that it gave, or [`NO_TOKEN`].
+    pub token: Token,
+    /// How fast it answers.
+    pub rtt: Rtt,
+}
+
+/// A request under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pending {
+    /// Its number, from the generator.
+    pub transaction: Transaction,
+    /// Whom it asks.
+    pub peer: Peer,
+    /// What it is for.
+    pub tag: Tag,
+    /// When it was first sent.
+    pub sent: Instant,
+    deadline: Instant,
+    timeout_ms: u16,
+    attempt: Attempt,
+    /// It was already repeated with a fresh token.
+    pub renewed: bool,
+    queued: bool,
+}
+
+/// How far a request is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Attempt {
+    /// Sent once; at the time-out it is sent again.
+    First,
+    /// Sent once; at the time-out there is only more waiting.
+    Only,
+    /// Past its first time-out.
+    Last,
+}
+
+/// How often a request is sent before it is given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Repeat {
+    /// Once: a first contact, which must not shout at whoever lives there.
+    Never,
+    /// A second time, after the first time-out.
+    Once,
+}
+
+/// What a time-out meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expired {
+    /// The first time-out: an answer is still possible, but do not wait for it.
+    Slow(Pending),
+    /// The second: it is given up and forgotten.
+    Failed(Pending),
+}
+
+/// All tables are full: nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+/// The requests under way.
+pub struct Rpc<P: Plan> {
+    pending: Slab<Pending, P::Requests>,
+    /// From transaction to slot.
+    index: P::RequestIndex,
+    outgoing: Ring<Handle, P::Outgoing>,
+    /// No later than the first time-out.
+    wake: Option<Instant>,
+    /// Over all peers: what to expect of one that was never asked.
+    usual: Rtt,
+}
+
+impl<P: Plan> Rpc<P> {
+    /// Nothing under way; all zero.
+    pub const EMPTY: Self = {
+        assert!(
+            P::Outgoing::CAPACITY >= P::Requests::CAPACITY,
+            "every pending request may wait to be sent"
+        );
+        Self {
+            pending: Slab::EMPTY,
+            index: P::RequestIndex::EMPTY,
+            outgoing: Ring::EMPTY,
+            wake: None,
+            usual: Rtt::UNKNOWN,
+        }
+    };
+
+    /// Whether one more request fits.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.pending.is_full()
+    }
+
+    /// Requests under way and how many fit.
+    #[must_use]
+    pub fn usage(&self) -> (usize, usize) {
+        (self.pending.len(), self.pending.capacity())
+    }
+
+    /// Queues a request.
+    ///
+    /// # Errors
+    /// [`Full`]: as many are under way as fit.
+    pub fn request(
+        &mut self,
+        now: Instant,
+        rng: &mut Rng<P::Crypto>,
+        peer: Peer,
+        tag: Tag,
+        repeat: Repeat,
+    ) -> Result<(), Full> {
+        self.insert(now, rng, peer, tag, repeat, false)
+    }
+
+    /// Sends an answered request once more, now with the token that the peer gave; false when it was
+    /// renewed before or there is no room.
+    pub fn renew(
+        &mut self,
+        now: Instant,
+        rng: &mut Rng<P::Crypto>,
+        old: &Pending,
+        token: Token,
+    ) -> bool {
+        let peer = Peer { token, ..old.peer };
+        !old.renewed
+            && token != NO_TOKEN
+            && self
+                .insert(now, rng, peer, old.tag, Repeat::Once, true)
+                .is_ok()
+    }
+
+    fn insert(
+        &mut self,
+        now: Instant,
+        rng: &mut Rng<P::Crypto>,
+        peer: Peer,
+        tag: Tag,
+        repeat: Repeat,
+        renewed: bool,
+    ) -> Result<(), Full> {
+        if !self.has_room() {
+            return Err(Full);
+        }
+        let mut transaction = [0; 8];
+        rng.fill(&mut transaction);
+        let known_ms = peer.rtt.timeout_ms().or(self.usual.timeout_ms());
+        let timeout_ms = known_ms.unwrap_or(TIMEOUT_UNKNOWN_MS);
+        let deadline = now.after_ms(u64::from(timeout_ms));
+        let attempt = match repeat {
+            Repeat::Never => Attempt::Only,
+            Repeat::Once => Attempt::First,
+        };
+        let pending = Pending {
+            transaction,
+            peer,
+            tag,
+            sent: now,
+            deadline,
+            timeout_ms,
+            attempt,
+            renewed,
+            queued: true,
+        };
+        let handle = self.pending.insert(pending).map_err(|_| Full)?;
+        if self.outgoing.push_back(handle).is_err() {
+            // Only when the allocator has no memory: the ring is as long as the table.
+            let _ = self.pending.remove(handle);
+            return Err(Full);
+        }
+        let rehash = |slot| {
+            self.pending
+                .at(slot)
+                .map_or(0, |(_, other)| u64::from_be_bytes(other.transaction))
+        };
+        self.index
+            .insert(u64::from_be_bytes(transaction), handle.index(), rehash);
+        self.wake = earliest(self.wake, Some(deadline));
+        Ok(())
+    }
+
+    /// Takes the next request that is to be sent now.
+    pub fn pop_outgoing(&mut self) -> Option<Pending> {
+        while let Some(handle) = self.outgoing.pop_front() {
+            // Stale when the request was answered or dropped while it waited to be sent (again).
+            if let Some(pending) = self.pending.get_mut(handle) {
+                pending.queued = false;
+                return Some(*pending);
+            }
+        }
+        None
+    }
+
+    /// Ends a request that turned out to be pointless before it was sent.
+    pub fn withdraw(&mut self, transaction: Transaction) {
+        if let Some(handle) = self.find(transaction) {
+            self.forget(handle);
+        }
+    }
+
+    /// Takes the request that an answer from `from` belongs to, with the measured round-trip time in ms
+    /// (none for a request that was sent twice: it is not known which one was answered).
+    ///
+    /// # Errors
+    /// [`Rule::Unsolicited`]: there is none. [`Rule::WrongSender`]: another address was asked; the request
+    /// goes on waiting.
+    pub fn answered(
+        &mut self,
+        now: Instant,
+        from: &PackedAddr,
+        transaction: Transaction,
+    ) -> Result<(Pending, Option<u64>), Rule> {
+        let handle = self.find(transaction).ok_or(Rule::Unsolicited)?;
+        let pending = *self.pending.get(handle).ok_or(Rule::Unsolicited)?;
+        if pending.peer.addr != *from {
+            return Err(Rule::WrongSender);
+        }
+        self.forget(handle);
+        let sample = (pending.attempt != Attempt::Last).then(|| now.since_ms(pending.sent));
+        if let Some(ms) = sample {
+            self.usual.sample(ms);
+        }
+        Ok((pending, sample))
+    }
+
+    /// No later than the next time-out.
+    #[must_use]
+    pub const fn wake(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// Takes the next request that timed out by `now`, from slot `*from` on, which it moves. Call it
+    /// from slot 0 until it returns `None`; after that [`wake`](Self::wake) is later than `now`.
+    pub fn pop_expired(&mut self, now: Instant, from: &mut usize) -> Option<Expired> {
+        if self.wake.is_none_or(|wake| now < wake) {
+            return None;
+        }
+        while *from < self.pending.slots() {
+            let at = *from;
+            *from += 1;
+            let Some((handle, pending)) = self.pending.at_mut(at) else {
+                continue;
+            };
+            if now < pending.deadline {
+                continue;
+            }
+            let last = pending.attempt == Attempt::Last;
+            if last {
+                let failed = *pending;
+                self.forget(handle);
+                return Some(Expired::Failed(failed));
+            }
+            let again = pending.attempt == Attempt::First && !pending.queued;
+            pending.attempt = Attempt::Last;
+            pending.deadline = now.after_ms(u64::from(pending.timeout_ms));
+            pending.queued |= again;
+            let slow = *pending;
+            if again && self.outgoing.push_back(handle).is_err() {
+                // Only when the allocator has no memory: then it is not repeated.
+                if let Some(pending) = self.pending.get_mut(handle) {
+                    pending.queued = false;
+                }
+            }
+            return Some(Expired::Slow(slow));
+        }
+        self.wake = self.pending.iter().fold(None, |soonest, (_, pending)| {
+            earliest(soonest, Some(pending.deadline))
+        });
+        None
+    }
+
+    fn find(&self, transaction: Transaction) -> Option<Handle> {
+        let is = |slot| {
+            self.pending
+                .at(slot)
+                .is_some_and(|(_, pending)| pending.transaction == transaction)
+        };
+        let slot = self
+            .index
+            .find(u64::from_be_bytes(transaction), self.pending.slots(), is)?;
+        self.pending.handle_at(slot)
+    }
+
+    fn forget(&mut self, handle: Handle) {
+        if let Some(pending) = self.pending.remove(handle) {
+            self.index
+                .remove(u64::from_be_bytes(pending.transaction), handle.index());
+        }
+    }
+}
