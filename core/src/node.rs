@@ -4,20 +4,23 @@
 //! learned to the other, and merges outputs and deadlines. Invariant: every method that takes `now` first brings
 //! both layers up to `now`, so that after a drain the deadline is always in the future.
 
-use core::marker::PhantomData;
 use core::net::SocketAddr;
 
+use crate::addr::PackedAddr;
 use crate::config::{Config, Identity};
+use crate::dht::{Dht, OpId, Owner};
 use crate::id::{Key, NodeId, UserId};
 use crate::name::{Handle, Name};
 use crate::output::{
-    Busy, CommandError, ConfigError, Damaged, Output, PersistId, QueryId, Restored, Stored,
-    StreamId,
+    Busy, Class, CommandError, ConfigError, Damaged, Output, PersistId, QueryId, Restored, Stored,
+    StreamId, Table,
 };
 use crate::plan::Plan;
-use crate::rng::Seed;
+use crate::rng::{Rng, Seed};
 use crate::rules::Dropped;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
+use crate::wire::record::{Kind, Kinds};
+use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX, RECORD_LEN_MAX};
 
 /// A Strandline node: a state machine that does no I/O.
 ///
@@ -32,22 +35,11 @@ use crate::time::Instant;
 /// # Output
 /// After any input, call [`poll_output`](Self::poll_output) until it says [`Output::Wait`], then wait for the next input
 /// or for that time.
-#[derive(Debug)]
 pub struct Node<P: Plan> {
-    plan: PhantomData<P>,
-}
-
-/// Use of one bounded table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Table {
-    /// Its name, stable.
-    pub name: &'static str,
-    /// Entries in use.
-    pub used: usize,
-    /// Entries that fit.
-    pub capacity: usize,
-    /// Bytes in use, for tables of bytes; else 0.
-    pub bytes: usize,
+    /// The latest time that was handed in.
+    now: Instant,
+    dht: Dht<P>,
+    timeline: Timeline<P>,
 }
 
 /// A snapshot of the node's state, for `status`.
@@ -87,7 +79,11 @@ impl<P: Plan> Node<P> {
     /// A node that was not started: all zero, for a `static`. Every input but `start` is ignored, every command refused.
     #[must_use]
     pub const fn unstarted() -> Self {
-        Self { plan: PhantomData }
+        Self {
+            now: Instant::ZERO,
+            dht: Dht::EMPTY,
+            timeline: Timeline::EMPTY,
+        }
     }
 
     /// Starts the node: gives it its identity, a seed for its generator (which must be unpredictable outside tests)
@@ -97,53 +93,129 @@ impl<P: Plan> Node<P> {
     /// See [`ConfigError`]; nothing was changed.
     pub fn start(
         &mut self,
-        _now: Instant,
-        _identity: Identity,
-        _seed: &Seed,
-        _config: &Config,
+        now: Instant,
+        identity: Identity,
+        seed: &Seed,
+        config: &Config,
     ) -> Result<(), ConfigError> {
+        if self.is_started() {
+            return Err(ConfigError::AlreadyStarted);
+        }
+        config.check()?;
+        if !(identity.user.is_set() && identity.node.is_set()) {
+            return Err(ConfigError::Identity);
+        }
+        let mut rng = Rng::from_seed(seed);
+        let for_dht = rng.fork("dht");
+        self.dht
+            .start(now, &identity.node, for_dht, config.network, config.listen);
+        self.timeline
+            .start(now, &identity, config, rng.fork("timeline"));
         Ok(())
     }
 
     /// Takes a datagram from the network, whatever it holds.
-    pub fn handle_datagram(&mut self, _now: Instant, _from: SocketAddr, _bytes: &[u8]) {}
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        if !self.advance(now) {
+            return;
+        }
+        if let Some(mut found) = self.dht.handle_datagram(now, from, bytes) {
+            while let Some(verified) = found.next(&mut self.dht) {
+                if let Owner::Timeline(tag) = found.owner {
+                    self.timeline.on_record(now, tag, found.op, &verified);
+                }
+            }
+        }
+        self.settle(now);
+    }
 
     /// Does what was due by `now`. Calling it too early is harmless.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.is_started() {
+            self.run_timers(now);
+            self.settle(now);
+        }
+    }
 
     /// A stream was opened by a peer.
     ///
     /// # Errors
     /// [`Busy`]: as many streams as the plan allows are open; close it.
-    pub fn accept_stream(&mut self, _now: Instant, _from: SocketAddr) -> Result<StreamId, Busy> {
-        Err(Busy)
+    pub fn accept_stream(&mut self, now: Instant, from: SocketAddr) -> Result<StreamId, Busy> {
+        if !self.advance(now) {
+            return Err(Busy);
+        }
+        let accepted = self.timeline.accept_stream(now, from);
+        self.settle(now);
+        accepted
     }
 
     /// A stream that the node asked for is open.
-    pub fn stream_opened(&mut self, _now: Instant, _stream: StreamId) {}
+    pub fn stream_opened(&mut self, now: Instant, stream: StreamId) {
+        if self.advance(now) {
+            self.timeline.stream_opened(now, stream);
+            self.settle(now);
+        }
+    }
 
     /// Offers everything that has arrived on a stream and was not consumed yet. Takes at most one frame and returns
     /// its length. After a non-zero answer: drain, then call again with the rest. 0: more bytes are needed, or the node
     /// wants to be asked again after the next input of any kind; keep the bytes (a host needs room for one frame).
-    pub fn stream_readable(&mut self, _now: Instant, _stream: StreamId, _bytes: &[u8]) -> usize {
-        0
+    pub fn stream_readable(&mut self, now: Instant, stream: StreamId, bytes: &[u8]) -> usize {
+        if !self.advance(now) {
+            return 0;
+        }
+        let taken = self
+            .timeline
+            .stream_readable(now, &mut self.dht, stream, bytes);
+        self.settle(now);
+        taken
     }
 
     /// Tells how many bytes a stream can take now. Replaces what was told before.
-    pub fn stream_writable(&mut self, _now: Instant, _stream: StreamId, _room: usize) {}
+    pub fn stream_writable(&mut self, now: Instant, stream: StreamId, room: usize) {
+        if self.advance(now) {
+            self.timeline.stream_writable(now, stream, room);
+            self.settle(now);
+        }
+    }
 
     /// A stream was closed by the peer, broke, or could not be opened.
-    pub fn stream_closed(&mut self, _now: Instant, _stream: StreamId) {}
+    pub fn stream_closed(&mut self, now: Instant, stream: StreamId) {
+        if self.advance(now) {
+            self.timeline.stream_closed(now, stream);
+            self.settle(now);
+        }
+    }
 
     /// Tells the time of day, with its uncertainty.
-    pub fn set_clock(&mut self, _now: Instant, _unix_ms: u64, _uncertainty_ms: u32) {}
+    pub fn set_clock(&mut self, now: Instant, unix_ms: u64, uncertainty_ms: u32) {
+        if self.advance(now) {
+            self.dht.set_clock(now, unix_ms, uncertainty_ms);
+            self.timeline.set_clock(now, unix_ms, uncertainty_ms);
+            self.settle(now);
+        }
+    }
 
     /// Hands over one entry of storage, after `start` and class by class (see [`crate::output::Class::ALL`]). Set the clock
     /// first: copies that may have expired are dropped.
     ///
     /// # Errors
     /// [`Damaged`]: it does not decode or verify. Stop, and change nothing.
-    pub fn restored(&mut self, _now: Instant, _item: Stored<'_>) -> Result<(), Damaged> {
+    pub fn restored(&mut self, now: Instant, item: Stored<'_>) -> Result<(), Damaged> {
+        if item.class != Class::Contact {
+            return self.timeline.restored(now, item);
+        }
+        let contact = item.value.and_then(|value| {
+            let id = NodeId::from_bytes(item.key.try_into().ok()?);
+            let addr = PackedAddr::from_bytes(value.try_into().ok()?);
+            Some((id, addr.to_socket_addr()?))
+        });
+        let (id, addr) = contact.ok_or(Damaged {
+            class: Class::Contact,
+            what: "not an id and an address",
+        })?;
+        self.dht.restore_contact(now, id, addr);
         Ok(())
     }
 
@@ -151,15 +223,27 @@ impl<P: Plan> Node<P> {
     ///
     /// # Errors
     /// [`Damaged`]: something is missing, or the log's chain does not fit its head. Stop, and change nothing.
-    pub fn restored_all(&mut self, _now: Instant, _how: Restored) -> Result<(), Damaged> {
+    pub fn restored_all(&mut self, now: Instant, how: Restored) -> Result<(), Damaged> {
+        self.timeline.restored_all(now, how)?;
+        self.settle(now);
         Ok(())
     }
 
     /// Everything up to `up_to` is durable.
-    pub fn persisted(&mut self, _now: Instant, _up_to: PersistId) {}
+    pub fn persisted(&mut self, now: Instant, up_to: PersistId) {
+        if self.advance(now) {
+            self.timeline.persisted(now, up_to);
+            self.settle(now);
+        }
+    }
 
     /// `id`, and perhaps more, could not be made durable. The commands that wait for it fail, and nothing more is signed.
-    pub fn persist_failed(&mut self, _now: Instant, _id: PersistId) {}
+    pub fn persist_failed(&mut self, now: Instant, id: PersistId) {
+        if self.advance(now) {
+            self.timeline.persist_failed(now, id);
+            self.settle(now);
+        }
+    }
 
     /// Joins the network through the node at `addr`; goes on trying after it timed out. Ends with [`crate::output::Outcome::Joined`].
     ///
@@ -167,19 +251,28 @@ impl<P: Plan> Node<P> {
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn join(
         &mut self,
-        _now: Instant,
-        _addr: SocketAddr,
-        _within_ms: u32,
+        now: Instant,
+        addr: SocketAddr,
+        within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+        self.ready(now)?;
+        let op = self
+            .dht
+            .join(now, addr, Owner::Application, within_ms)
+            .map_err(|Busy| CommandError::Busy);
+        self.settle(now);
+        op.map(OpId::query)
     }
 
     /// Says goodbye: withdraws the online lease, tells the neighbours. Ends with [`crate::output::Outcome::Left`].
     ///
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
-    pub fn leave(&mut self, _now: Instant, _within_ms: u32) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+    pub fn leave(&mut self, now: Instant, within_ms: u32) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let query = self.timeline.leave(now, within_ms);
+        self.settle(now);
+        query
     }
 
     /// Publishes claim, profile and head now rather than when they are next due. Ends with
@@ -187,8 +280,11 @@ impl<P: Plan> Node<P> {
     ///
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
-    pub fn register(&mut self, _now: Instant, _within_ms: u32) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+    pub fn register(&mut self, now: Instant, within_ms: u32) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let query = self.timeline.register(now, within_ms);
+        self.settle(now);
+        query
     }
 
     /// Publishes a post. Ends with [`crate::output::Outcome::Posted`] once it is durable.
@@ -196,8 +292,11 @@ impl<P: Plan> Node<P> {
     /// # Errors
     /// [`CommandError::TextEmpty`] (nothing but white space), [`CommandError::TextTooLong`], [`CommandError::Full`],
     /// [`CommandError::StorageFailed`], [`CommandError::Recovering`], [`CommandError::NotStarted`], [`CommandError::Busy`].
-    pub fn post(&mut self, _now: Instant, _text: &str) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+    pub fn post(&mut self, now: Instant, text: &str) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let query = self.timeline.post(now, text);
+        self.settle(now);
+        query
     }
 
     /// Follows the user with this handle: pins its key, stores the follow record, tells the followed. Ends with
@@ -207,11 +306,14 @@ impl<P: Plan> Node<P> {
     /// [`CommandError::Myself`], [`CommandError::Full`], [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn follow(
         &mut self,
-        _now: Instant,
-        _handle: &Handle,
-        _within_ms: u32,
+        now: Instant,
+        handle: &Handle,
+        within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+        self.ready(now)?;
+        let query = self.timeline.follow(now, handle, within_ms);
+        self.settle(now);
+        query
     }
 
     /// Ends following. Ends like [`follow`](Self::follow); `NotFound` when nobody of that handle is followed.
@@ -220,11 +322,14 @@ impl<P: Plan> Node<P> {
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn unfollow(
         &mut self,
-        _now: Instant,
-        _handle: &Handle,
-        _within_ms: u32,
+        now: Instant,
+        handle: &Handle,
+        within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+        self.ready(now)?;
+        let query = self.timeline.unfollow(now, handle, within_ms);
+        self.settle(now);
+        query
     }
 
     /// Reads the posts of everyone followed and one's own, or of one user, from the network. Yields
@@ -235,11 +340,14 @@ impl<P: Plan> Node<P> {
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn timeline(
         &mut self,
-        _now: Instant,
-        _whose: Option<&Handle>,
-        _within_ms: u32,
+        now: Instant,
+        whose: Option<&Handle>,
+        within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+        self.ready(now)?;
+        let query = self.timeline.timeline(now, whose, within_ms);
+        self.settle(now);
+        query
     }
 
     /// Looks a handle up: yields [`crate::output::Event::Person`] for each claimant (the taken one first) and each holder, one
@@ -249,11 +357,14 @@ impl<P: Plan> Node<P> {
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn whois(
         &mut self,
-        _now: Instant,
-        _handle: &Handle,
-        _within_ms: u32,
+        now: Instant,
+        handle: &Handle,
+        within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+        self.ready(now)?;
+        let query = self.timeline.whois(now, handle, within_ms);
+        self.settle(now);
+        query
     }
 
     /// Lists who follows a user (`None`: oneself). Yields [`crate::output::Event::Person`], ends with `Found`, `NotFound` or `Ambiguous`.
@@ -262,11 +373,14 @@ impl<P: Plan> Node<P> {
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn followers(
         &mut self,
-        _now: Instant,
-        _whose: Option<&Handle>,
-        _within_ms: u32,
+        now: Instant,
+        whose: Option<&Handle>,
+        within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+        self.ready(now)?;
+        let query = self.timeline.followers(now, whose, within_ms);
+        self.settle(now);
+        query
     }
 
     /// Lists whom a user follows (`None`: oneself, answered from the own table). Yields and ends like
@@ -276,11 +390,14 @@ impl<P: Plan> Node<P> {
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn following(
         &mut self,
-        _now: Instant,
-        _whose: Option<&Handle>,
-        _within_ms: u32,
+        now: Instant,
+        whose: Option<&Handle>,
+        within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+        self.ready(now)?;
+        let query = self.timeline.following(now, whose, within_ms);
+        self.settle(now);
+        query
     }
 
     /// Finds the nodes nearest to `key`. Yields [`crate::output::Event::Contact`], nearest first, ends with `Found`.
@@ -289,11 +406,17 @@ impl<P: Plan> Node<P> {
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn lookup(
         &mut self,
-        _now: Instant,
-        _key: Key,
-        _within_ms: u32,
+        now: Instant,
+        key: Key,
+        within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+        self.ready(now)?;
+        let op = self
+            .dht
+            .find(now, key, Owner::Application, within_ms)
+            .map_err(|Busy| CommandError::Busy);
+        self.settle(now);
+        op.map(OpId::query)
     }
 
     /// Stores a value at `key` for `ttl_s` seconds (at most 24 h), signed by this user; a later put by the same user
@@ -303,13 +426,27 @@ impl<P: Plan> Node<P> {
     /// [`CommandError::ValueTooLong`], [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn put(
         &mut self,
-        _now: Instant,
-        _key: Key,
-        _value: &[u8],
-        _ttl_s: u32,
-        _within_ms: u32,
+        now: Instant,
+        key: Key,
+        value: &[u8],
+        ttl_s: u32,
+        within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+        self.ready(now)?;
+        if value.len() > PAYLOAD_LEN_MAX {
+            return Err(CommandError::ValueTooLong);
+        }
+        let mut record = [0; RECORD_LEN_MAX];
+        let len = self
+            .timeline
+            .sign_value(now, &key, value, ttl_s, &mut record)?;
+        let record = record.get(..len).unwrap_or_default();
+        let op = self
+            .dht
+            .put(now, record, Owner::Application, within_ms)
+            .map_err(|Busy| CommandError::Busy);
+        self.settle(now);
+        op.map(OpId::query)
     }
 
     /// Reads the values at `key`: yields an [`crate::output::Event::Value`] for each author, the newest of each, and ends with
@@ -317,13 +454,20 @@ impl<P: Plan> Node<P> {
     ///
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
-    pub fn get(
-        &mut self,
-        _now: Instant,
-        _key: Key,
-        _within_ms: u32,
-    ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+    pub fn get(&mut self, now: Instant, key: Key, within_ms: u32) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let op = self
+            .dht
+            .get(
+                now,
+                key,
+                Kinds::of(&[Kind::Value]),
+                Owner::Application,
+                within_ms,
+            )
+            .map_err(|Busy| CommandError::Busy);
+        self.settle(now);
+        op.map(OpId::query)
     }
 
     /// Sends a message to the node nearest to `key`. Ends with `Delivered` or `NotFound`.
@@ -332,70 +476,370 @@ impl<P: Plan> Node<P> {
     /// [`CommandError::ValueTooLong`], [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn send(
         &mut self,
-        _now: Instant,
-        _key: Key,
-        _bytes: &[u8],
-        _within_ms: u32,
+        now: Instant,
+        key: Key,
+        bytes: &[u8],
+        within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
+        self.ready(now)?;
+        if bytes.len() > MESSAGE_LEN_MAX {
+            return Err(CommandError::ValueTooLong);
+        }
+        let op = self
+            .dht
+            .send(now, key, bytes, Owner::Application, within_ms)
+            .map_err(|Busy| CommandError::Busy);
+        self.settle(now);
+        op.map(OpId::query)
     }
 
     /// The next thing to do. `buf` needs [`crate::output::OUTPUT_LEN_MAX`] bytes; with less, what does not fit is dropped.
-    pub fn poll_output<'b>(&mut self, _buf: &'b mut [u8]) -> Output<'b> {
-        Output::Wait(None)
+    ///
+    /// What is to be durable comes first, then datagrams, streams, events, and at last [`Output::Wait`].
+    pub fn poll_output<'b>(&mut self, buf: &'b mut [u8]) -> Output<'b> {
+        let now = self.now;
+        let buf = match self.timeline.poll_persist(now, buf) {
+            Ok((id, item)) => return Output::Persist { id, item },
+            Err(buf) => buf,
+        };
+        let buf = match self.poll_contact(buf) {
+            Ok(output) => return output,
+            Err(buf) => buf,
+        };
+        if let Some((to, len)) = self.dht.poll_send(buf) {
+            return Output::Send {
+                to,
+                bytes: buf.get(..len).unwrap_or_default(),
+            };
+        }
+        let buf = match self.timeline.poll_stream(now, buf) {
+            Ok(output) => return output,
+            Err(buf) => buf,
+        };
+        let buf = match self.timeline.poll_event(now, buf) {
+            Ok(event) => return Output::Event(event),
+            Err(buf) => buf,
+        };
+        match self.dht.poll_event(buf) {
+            Some(event) => Output::Event(event),
+            None => Output::Wait(self.next_deadline()),
+        }
     }
 
     /// The own user id; all zero before `start`.
     #[must_use]
     pub fn user_id(&self) -> UserId {
-        UserId::ZERO
+        self.timeline.user()
     }
 
     /// The own node id; all zero before `start`.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
-        NodeId::ZERO
+        self.dht.id()
     }
 
     /// The own name; `None` before `start`.
     #[must_use]
     pub fn name(&self) -> Option<Name> {
-        None
+        self.is_started().then(|| self.timeline.name())
     }
 
     /// Whether this node is, as far as it knows, among the nodes that hold what is stored at `key`.
     #[must_use]
-    pub fn is_responsible(&self, _key: &Key) -> bool {
-        false
+    pub fn is_responsible(&self, key: &Key) -> bool {
+        self.dht.is_responsible(key)
     }
 
     /// The contacts of the routing table.
     pub fn peers(&self) -> impl Iterator<Item = Peer> + '_ {
-        core::iter::empty()
+        self.dht.peers().iter().filter_map(|entry| {
+            Some(Peer {
+                id: entry.contact.id,
+                addr: entry.contact.addr.to_socket_addr()?,
+                rtt_ms: entry.rtt.smoothed_ms().into(),
+            })
+        })
     }
 
     /// The time of day and its uncertainty in ms, if the clock was set.
     #[must_use]
-    pub fn unix_ms(&self, _now: Instant) -> Option<(u64, u32)> {
-        None
+    pub fn unix_ms(&self, now: Instant) -> Option<(u64, u32)> {
+        let clock = self.dht.clock();
+        Some((clock.unix_ms(now)?, clock.uncertainty_ms(now)?))
     }
 
     /// A snapshot of counters and tables.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats {
-            contacts: 0,
-            observed: None,
-            last: 0,
-            following: 0,
-            followers: 0,
-            dropped: Dropped::NONE,
-            tables: [Table {
-                name: "",
-                used: 0,
-                capacity: 0,
-                bytes: 0,
-            }; TABLES],
+        let mut dropped = self.dht.dropped();
+        dropped.add(&self.timeline.dropped());
+        let mut tables = [Table::NONE; TABLES];
+        let used = self.dht.usage().into_iter().chain(self.timeline.usage());
+        for (row, table) in tables.iter_mut().zip(used) {
+            *row = table;
         }
+        Stats {
+            contacts: self.dht.peers().len(),
+            observed: self.dht.observed(),
+            last: self.timeline.last(),
+            following: self.timeline.following_count(),
+            followers: self.timeline.followers_count(),
+            dropped,
+            tables,
+        }
+    }
+
+    fn is_started(&self) -> bool {
+        self.timeline.is_started()
+    }
+
+    /// Brings both layers up to `now`; `false` before the start.
+    fn advance(&mut self, now: Instant) -> bool {
+        if !self.is_started() {
+            return false;
+        }
+        if self.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.run_timers(now);
+        }
+        self.now = self.now.max(now);
+        true
+    }
+
+    /// As [`Self::advance`], for commands.
+    fn ready(&mut self, now: Instant) -> Result<(), CommandError> {
+        if self.advance(now) {
+            Ok(())
+        } else {
+            Err(CommandError::NotStarted)
+        }
+    }
+
+    fn run_timers(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.dht.handle_timeout(self.now);
+        self.timeline.handle_timeout(self.now, &mut self.dht);
+        self.settle(self.now);
+    }
+
+    /// Carries what the DHT found for the timeline to it, and what that wants next to the DHT, until both rest.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            while let Some((op, owner, record)) = self.dht.poll_local() {
+                if let Owner::Timeline(tag) = owner
+                    && let Some(verified) = self.dht.local(now, record)
+                {
+                    self.timeline.on_record(now, tag, op, &verified);
+                }
+            }
+            match self.dht.poll_done() {
+                Some(done) => self.timeline.on_done(now, &mut self.dht, &done),
+                None if self.timeline.ask(now, &mut self.dht) => {}
+                None => return,
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        earliest(self.dht.next_deadline(), self.timeline.next_deadline())
+    }
+
+    /// A contact to be kept for the next start, or forgotten; gives the buffer back when there is none.
+    fn poll_contact<'b>(&mut self, buf: &'b mut [u8]) -> Result<Output<'b>, &'b mut [u8]> {
+        let Some((node, addr)) = self.dht.poll_contact() else {
+            return Err(buf);
+        };
+        let id = self.timeline.next_persist_id();
+        let packed = addr.map_or(PackedAddr::NONE, PackedAddr::from);
+        let bytes = node.as_bytes().iter().chain(packed.as_bytes());
+        for (to, from) in buf.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        let (key, rest) = buf.split_at_checked(32).unwrap_or_default();
+        let value = addr.and(rest.get(..18));
+        Ok(Output::Persist {
+            id,
+            item: Stored {
+                class: Class::Contact,
+                key,
+                value,
+            },
+        })
+    }
+}
+
+use core::marker::PhantomData;
+
+use crate::dht::{Done, Verified};
+use crate::output::Event;
+
+/// Holds the place of the timeline until it is composed: refuses every command.
+struct Timeline<P> {
+    user: UserId,
+    secret: crate::crypto::SecretKey,
+    name: Option<Name>,
+    network: crate::wire::NetworkId,
+    persists: u64,
+    plan: PhantomData<fn() -> P>,
+}
+
+impl<P: Plan> Timeline<P> {
+    const EMPTY: Self = Self {
+        user: UserId::ZERO,
+        secret: crate::crypto::SecretKey::UNSET,
+        name: None,
+        network: crate::wire::NetworkId::NONE,
+        persists: 0,
+        plan: PhantomData,
+    };
+    fn start(&mut self, _: Instant, identity: &Identity, config: &Config, _: Rng<P::Crypto>) {
+        use crate::crypto::Crypto;
+        self.name = Some(identity.name);
+        self.secret = identity.user.clone();
+        self.network = config.network;
+        self.user = UserId::of_key::<P::Crypto>(&P::Crypto::public_key(&identity.user));
+    }
+    fn is_started(&self) -> bool {
+        self.name.is_some()
+    }
+    fn user(&self) -> UserId {
+        self.user
+    }
+    fn name(&self) -> Name {
+        self.name.unwrap_or_else(|| unreachable!())
+    }
+    fn on_record(&mut self, _: Instant, _: u32, _: OpId, _: &Verified<'_>) {}
+    fn on_done(&mut self, _: Instant, _: &mut Dht<P>, _: &Done) {}
+    fn ask(&mut self, _: Instant, _: &mut Dht<P>) -> bool {
+        false
+    }
+    fn handle_timeout(&mut self, _: Instant, _: &mut Dht<P>) {}
+    fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
+    fn accept_stream(&mut self, _: Instant, _: SocketAddr) -> Result<StreamId, Busy> {
+        Err(Busy)
+    }
+    fn stream_opened(&mut self, _: Instant, _: StreamId) {}
+    fn stream_readable(&mut self, _: Instant, _: &mut Dht<P>, _: StreamId, _: &[u8]) -> usize {
+        0
+    }
+    fn stream_writable(&mut self, _: Instant, _: StreamId, _: usize) {}
+    fn stream_closed(&mut self, _: Instant, _: StreamId) {}
+    fn set_clock(&mut self, _: Instant, _: u64, _: u32) {}
+    fn restored(&mut self, _: Instant, _: Stored<'_>) -> Result<(), Damaged> {
+        Ok(())
+    }
+    fn restored_all(&mut self, _: Instant, _: Restored) -> Result<(), Damaged> {
+        Ok(())
+    }
+    fn persisted(&mut self, _: Instant, _: PersistId) {}
+    fn persist_failed(&mut self, _: Instant, _: PersistId) {}
+    fn leave(&mut self, _: Instant, _: u32) -> Result<QueryId, CommandError> {
+        Err(CommandError::NotStarted)
+    }
+    fn register(&mut self, _: Instant, _: u32) -> Result<QueryId, CommandError> {
+        Err(CommandError::NotStarted)
+    }
+    fn post(&mut self, _: Instant, _: &str) -> Result<QueryId, CommandError> {
+        Err(CommandError::NotStarted)
+    }
+    fn follow(&mut self, _: Instant, _: &Handle, _: u32) -> Result<QueryId, CommandError> {
+        Err(CommandError::NotStarted)
+    }
+    fn unfollow(&mut self, _: Instant, _: &Handle, _: u32) -> Result<QueryId, CommandError> {
+        Err(CommandError::NotStarted)
+    }
+    fn timeline(
+        &mut self,
+        _: Instant,
+        _: Option<&Handle>,
+        _: u32,
+    ) -> Result<QueryId, CommandError> {
+        Err(CommandError::NotStarted)
+    }
+    fn whois(&mut self, _: Instant, _: &Handle, _: u32) -> Result<QueryId, CommandError> {
+        Err(CommandError::NotStarted)
+    }
+    fn followers(
+        &mut self,
+        _: Instant,
+        _: Option<&Handle>,
+        _: u32,
+    ) -> Result<QueryId, CommandError> {
+        Err(CommandError::NotStarted)
+    }
+    fn following(
+        &mut self,
+        _: Instant,
+        _: Option<&Handle>,
+        _: u32,
+    ) -> Result<QueryId, CommandError> {
+        Err(CommandError::NotStarted)
+    }
+    fn sign_value(
+        &mut self,
+        _: Instant,
+        key: &Key,
+        value: &[u8],
+        ttl_s: u32,
+        buf: &mut [u8],
+    ) -> Result<usize, CommandError> {
+        use crate::crypto::Crypto;
+        let draft = crate::wire::record::Draft {
+            kind: Kind::Value,
+            key: *key,
+            author: self.user,
+            subject: None,
+            page: 0,
+            sequence: self.persists + 1,
+            issued_ms: 0,
+            lifetime_ms: ttl_s.saturating_mul(1000),
+        };
+        self.persists += 1;
+        draft
+            .sign::<P::Crypto>(
+                value,
+                &self.secret,
+                &P::Crypto::public_key(&self.secret),
+                self.network,
+                buf,
+            )
+            .ok_or(CommandError::ValueTooLong)
+    }
+    fn poll_persist<'b>(
+        &mut self,
+        _: Instant,
+        buf: &'b mut [u8],
+    ) -> Result<(PersistId, Stored<'b>), &'b mut [u8]> {
+        Err(buf)
+    }
+    fn poll_stream<'b>(
+        &mut self,
+        _: Instant,
+        buf: &'b mut [u8],
+    ) -> Result<Output<'b>, &'b mut [u8]> {
+        Err(buf)
+    }
+    fn poll_event<'b>(&mut self, _: Instant, buf: &'b mut [u8]) -> Result<Event<'b>, &'b mut [u8]> {
+        Err(buf)
+    }
+    fn next_persist_id(&mut self) -> PersistId {
+        self.persists += 1;
+        PersistId(self.persists)
+    }
+    fn dropped(&self) -> Dropped {
+        Dropped::NONE
+    }
+    fn usage(&self) -> [Table; 0] {
+        []
+    }
+    fn last(&self) -> u64 {
+        0
+    }
+    fn following_count(&self) -> usize {
+        0
+    }
+    fn followers_count(&self) -> usize {
+        0
     }
 }

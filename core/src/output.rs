@@ -438,3 +438,26 @@ pub enum Outcome {
     /// The storage refused it; it was not done.
     StorageFailed,
 }
+
+/// Use of one bounded table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Table {
+    /// Its name, stable.
+    pub name: &'static str,
+    /// Entries in use.
+    pub used: usize,
+    /// Entries that fit.
+    pub capacity: usize,
+    /// Bytes in use, for tables of bytes; else 0.
+    pub bytes: usize,
+}
+
+impl Table {
+    /// No table.
+    pub const NONE: Self = Self {
+        name: "",
+        used: 0,
+        capacity: 0,
+        bytes: 0,
+    };
+}

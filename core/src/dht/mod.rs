@@ -30,6 +30,7 @@ use crate::bounded::{Blobs, Handle, List, Ring, Slab};
 use crate::clock::Clock;
 use crate::crypto::{Crypto, PublicKey, SecretKey};
 use crate::id::{Key, NodeId};
+use crate::output::Table;
 use crate::overlay::{Change, Entry, K, Overlay, REPLICATION, Upkeep};
 use crate::plan::Plan;
 use crate::records::Records;
@@ -103,19 +104,6 @@ pub struct Dht<P: Plan> {
     handover: HandOver<P>,
     observed: Observed<P>,
     dropped: Dropped,
-}
-
-/// Use of one bounded table of the [`Dht`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Usage {
-    /// Its name, stable.
-    pub name: &'static str,
-    /// Entries in use.
-    pub used: usize,
-    /// Entries that fit.
-    pub capacity: usize,
-    /// Bytes in use, for tables of bytes; else 0.
-    pub bytes: usize,
 }
 
 impl<P: Plan> Dht<P> {
@@ -315,9 +303,9 @@ impl<P: Plan> Dht<P> {
 
     /// The bounded tables.
     #[must_use]
-    pub fn usage(&self) -> [Usage; 6] {
+    pub fn usage(&self) -> [Table; 6] {
         let (requests, requests_max) = self.rpc.usage();
-        let row = |name, used, capacity, bytes| Usage {
+        let row = |name, used, capacity, bytes| Table {
             name,
             used,
             capacity,
