@@ -20,7 +20,7 @@ use crate::records;
 use crate::rpc::Pending;
 use crate::timeline::errands::Errand;
 use crate::timeline::people::{Followed, Follower};
-use crate::timeline::{copies, log, names, persist, publish};
+use crate::timeline::{copies, log, names, persist, publish, queries};
 use crate::wire::datagram::Contact;
 
 /// Cryptography, overlay and tables of a node.
@@ -118,6 +118,12 @@ pub trait Plan: Sized + 'static {
     type Resolutions: List<Slot<names::Resolution>>;
     /// Those who claim the names being looked up.
     type Claimants: List<names::Claimant>;
+    /// Running commands.
+    type Queries: List<Slot<queries::Query>>;
+    /// People that running commands have found.
+    type Results: List<Slot<queries::Found>>;
+    /// Finds one of them.
+    type ResultsIndex: Index;
     /// Own records being put.
     type Puts: List<publish::Running>;
     /// What is to be said once: sightings, and whom one has ceased to follow.
@@ -175,6 +181,9 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     type Errands = Fixed<Slot<Errand>, 4>;
     type Resolutions = Fixed<Slot<names::Resolution>, 2>;
     type Claimants = Fixed<names::Claimant, 4>;
+    type Queries = Fixed<Slot<queries::Query>, 3>;
+    type Results = Fixed<Slot<queries::Found>, 8>;
+    type ResultsIndex = Scan;
     type Puts = Fixed<publish::Running, 2>;
     type Onces = Fixed<publish::Once, 4>;
 }
@@ -232,6 +241,9 @@ impl<C: Crypto + 'static> Plan for Server<C> {
     type Errands = Grown<Slot<Errand>, 1_024>;
     type Resolutions = Grown<Slot<names::Resolution>, 256>;
     type Claimants = Grown<names::Claimant, 4_096>;
+    type Queries = Grown<Slot<queries::Query>, 1_024>;
+    type Results = Grown<Slot<queries::Found>, 65_536>;
+    type ResultsIndex = Hashed;
     type Puts = Grown<publish::Running, 16>;
     type Onces = Grown<publish::Once, 1_024>;
 }

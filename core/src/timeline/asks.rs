@@ -5,7 +5,7 @@
 //! stale.
 
 use crate::id::Key;
-use crate::wire::record::{Kinds, Record};
+use crate::wire::record::Kinds;
 
 /// An operation of the DHT that a part wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,15 +62,4 @@ pub enum Ended {
     Left,
     /// It could not be begun: the DHT is busy. Ask again later.
     Busy,
-}
-
-/// A verified record that a get brought.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Seen<'a> {
-    /// The record.
-    pub record: Record<'a>,
-    /// How long holders have had its slot, in ms, as this one says.
-    pub age_ms: u64,
-    /// What is left of its life, in ms.
-    pub remaining_ms: u64,
 }

@@ -17,6 +17,7 @@ pub mod people;
 pub mod persist;
 pub mod posts;
 pub mod publish;
+pub mod queries;
 pub mod recover;
 pub mod state;
 pub mod statements;

@@ -13,9 +13,10 @@ use crate::plan::Plan;
 use crate::time::{Instant, earliest};
 use crate::wire::record::{Claim, Kind, Kinds};
 
-use super::asks::{Ask, Asking, Ended, Seen};
+use super::asks::{Ask, Asking, Ended};
 use super::state::State;
 use super::tags::Part;
+use crate::dht::Verified;
 
 /// Holders whose word about the age of a claim counts: as many as hold a record.
 const AGES_MAX: usize = 8;
@@ -195,7 +196,7 @@ impl<P: Plan> Names<P> {
 
     /// Takes a claim. When more people claim a name than there is room for, those whose claims are youngest are left out,
     /// and the verdict is not complete.
-    pub fn on_record(&mut self, tag: u32, seen: &Seen<'_>) {
+    pub fn on_record(&mut self, tag: u32, seen: &Verified<'_>) {
         let Some(id) = self.find(tag) else {
             return;
         };
@@ -380,7 +381,8 @@ mod tests {
         for (n, age_ms) in answers {
             let bytes = claim(*n, handle.name.as_str());
             let record = Record::decode(&bytes).unwrap();
-            let seen = Seen {
+            let seen = Verified {
+                holder: crate::id::NodeId::ZERO,
                 record,
                 age_ms: *age_ms,
                 remaining_ms: 1,

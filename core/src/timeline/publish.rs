@@ -486,9 +486,15 @@ impl<P: Plan> Publish<P> {
         state.people.schedule_follow(&user, task.due.unwrap_or(now));
     }
 
-    /// A `Follow` record was stored by somebody else's hand (a command): the next is due at the usual pace.
-    pub fn on_follow_stored(&mut self, now: Instant, state: &mut State<P>, user: UserId) {
-        self.schedule(now, state, Statement::Follow(user), Fate::Stored);
+    /// A command has put the `Follow` record about somebody, and it was stored or not: the next is due at the usual pace.
+    pub fn on_follow_put(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        (user, stored): (UserId, bool),
+    ) {
+        let fate = if stored { Fate::Stored } else { Fate::Failed };
+        self.schedule(now, state, Statement::Follow(user), fate);
     }
 
     /// When [`Publish::poll_ask`] next has something to put.

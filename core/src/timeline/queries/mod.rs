@@ -1,0 +1,446 @@
+//! The commands that are about people and posts: whois, followers, following, follow, unfollow, register, leave, post.
+//!
+//! Owns a slot for each running command, what it found and how it ended, until the host has polled that. What a command
+//! needs of the DHT it says when asked ([`Queries::poll_ask`]); messages over streams are errands. Invariant: every
+//! command ends with one `QueryDone`, at the latest at its deadline.
+
+mod found;
+mod steps;
+mod tell;
+
+use crate::addr::PackedAddr;
+use crate::bounded::{Handle, Slab};
+use crate::id::{Key, UserId};
+use crate::name::{self, Name};
+use crate::output::{ChosenBy, CommandError, Outcome, PersistId, QueryId};
+use crate::plan::Plan;
+use crate::time::{Instant, earliest};
+use crate::wire::record::{Follow, Following, Kind, Kinds, Profile};
+
+use super::asks::{Ask, Asking, Ended};
+use super::errands::Message;
+use super::log::Log;
+use super::names::{Names, Rank, ResolutionId};
+use super::people::lease_left_ms;
+use super::persist::Entry;
+use super::publish::Publish;
+use super::state::State;
+use super::statements::Statement;
+use super::tags::{Part, slot_of};
+use crate::dht::Verified;
+
+pub use found::{Found, Results};
+use found::{Told, What};
+
+/// Pause before a busy DHT is asked again, or a full queue is tried again, in ms.
+const RETRY_MS: u64 = 100;
+/// How often a put is repeated because a holder has a newer record of this user.
+const OLDER_MAX: u8 = 3;
+/// A post that is not durable after this time has timed out, in ms; with holders, they need time to come and read.
+const POST_MS: u64 = 60_000;
+const POST_HOLDERS_MS: u64 = 5 * 60_000;
+
+/// Which command it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Command {
+    Post { seq: u64, time_ms: u64 },
+    Register,
+    Leave,
+    Whois,
+    Followers,
+    Following,
+    Follow,
+    Unfollow,
+}
+
+/// What a command is waiting for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Whom the handle means.
+    Resolving,
+    /// Records of these kinds at the key of the user; begun at the time, or under way.
+    Getting(Kinds, Option<Instant>),
+    /// A put; likewise.
+    Putting(Statement, Option<Instant>),
+    /// Goodbyes; likewise.
+    Leaving(Option<Instant>),
+    /// Storage, or a message over a stream.
+    Waiting,
+    /// The host, to poll the results.
+    Telling(Telling),
+}
+
+/// What the host is told next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Telling {
+    /// Those who claim the name, after this one.
+    Claimants(Option<Rank>),
+    /// Those who were found, from this place of the table on.
+    People(usize),
+    /// Whom this user follows, from this place of the table on.
+    OwnFollowing(usize),
+    Profile,
+    Done,
+}
+
+/// A running command.
+#[derive(Clone, Debug)]
+pub struct Query {
+    command: Command,
+    stage: Stage,
+    outcome: Outcome,
+    until: Instant,
+    resolution: Option<ResolutionId>,
+    chosen_by: ChosenBy,
+    user: UserId,
+    name: Name,
+    /// Of the newest profile seen: its sequence, and what it says.
+    profile_sequence: u64,
+    address: PackedAddr,
+    lease_until: Instant,
+    followers: u32,
+    /// Of the newest head seen.
+    head_sequence: u64,
+    last: u64,
+    /// Somebody said that the user did not answer.
+    missed: bool,
+    /// Pages of those who are followed, as the newest of them says.
+    pages: u16,
+    complete: bool,
+    count: u32,
+    accepted: u8,
+    wanted: u8,
+    older: u8,
+    /// What storage has to write before it is acknowledged.
+    persist: Option<PersistId>,
+    /// Whether the message over a stream arrived; `None`: it is under way.
+    delivered: Option<bool>,
+}
+
+impl Query {
+    fn new(command: Command, stage: Stage, until: Instant) -> Self {
+        Self {
+            command,
+            stage,
+            outcome: Outcome::TimedOut,
+            until,
+            resolution: None,
+            chosen_by: ChosenBy::Only,
+            user: UserId::ZERO,
+            name: Name::UNSET,
+            profile_sequence: 0,
+            address: PackedAddr::NONE,
+            lease_until: Instant::ZERO,
+            followers: 0,
+            head_sequence: 0,
+            last: 0,
+            missed: false,
+            pages: 0,
+            complete: true,
+            count: 0,
+            accepted: 0,
+            wanted: 0,
+            older: 0,
+            persist: None,
+            delivered: None,
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+        self.stage = Stage::Telling(Telling::Done);
+    }
+}
+
+/// The running commands.
+pub struct Queries<P: Plan> {
+    running: Slab<Query, P::Queries>,
+    results: Results<P>,
+}
+
+/// The number of a query from its slot; the DHT's and the reads' have one of the two highest bits set.
+fn id_of(handle: Handle) -> QueryId {
+    QueryId(handle.to_bits() & (u64::MAX >> 2))
+}
+
+impl<P: Plan> Queries<P> {
+    /// None.
+    pub const EMPTY: Self = Self {
+        running: Slab::EMPTY,
+        results: Results::EMPTY,
+    };
+
+    /// Takes the secret that is mixed into hashes; before any command.
+    pub fn start(&mut self, secret: u64) {
+        self.results.start(secret);
+    }
+
+    /// Running commands and people found, and how many of each there can be.
+    #[must_use]
+    pub fn used(&self) -> [(usize, usize); 2] {
+        let commands = (self.running.len(), self.running.capacity());
+        [commands, self.results.used()]
+    }
+
+    // Commands.
+
+    /// Waits for a post that was appended.
+    ///
+    /// # Errors
+    /// [`CommandError::Busy`]: check [`Queries::has_room`] before appending.
+    pub fn post(
+        &mut self,
+        now: Instant,
+        seq: u64,
+        time_ms: u64,
+        holders: bool,
+    ) -> Result<QueryId, CommandError> {
+        let within_ms = if holders { POST_HOLDERS_MS } else { POST_MS };
+        let until = now.after_ms(within_ms);
+        self.insert(Query::new(
+            Command::Post { seq, time_ms },
+            Stage::Waiting,
+            until,
+        ))
+    }
+
+    /// Whether one more command can run.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.running.is_full()
+    }
+
+    fn insert(&mut self, query: Query) -> Result<QueryId, CommandError> {
+        let inserted = self.running.insert(query);
+        inserted.map(id_of).map_err(|_| CommandError::Busy)
+    }
+
+    /// Publishes claim and profile now.
+    ///
+    /// # Errors
+    /// [`CommandError::Busy`].
+    pub fn register(&mut self, now: Instant, until: Instant) -> Result<QueryId, CommandError> {
+        let stage = Stage::Putting(Statement::Claim, Some(now));
+        self.insert(Query::new(Command::Register, stage, until))
+    }
+
+    /// Withdraws the lease and says goodbye.
+    ///
+    /// # Errors
+    /// [`CommandError::Busy`].
+    pub fn leave(&mut self, now: Instant, until: Instant) -> Result<QueryId, CommandError> {
+        let stage = Stage::Putting(Statement::Goodbye, Some(now));
+        self.insert(Query::new(Command::Leave, stage, until))
+    }
+
+    /// Looks a handle up.
+    ///
+    /// # Errors
+    /// [`CommandError::Busy`].
+    pub fn whois(
+        &mut self,
+        now: Instant,
+        state: &State<P>,
+        names: &mut Names<P>,
+        handle: &name::Handle,
+        until: Instant,
+    ) -> Result<QueryId, CommandError> {
+        let mut query = Query::new(Command::Whois, Stage::Resolving, until);
+        self.resolve(now, state, names, handle, &mut query)?;
+        self.insert_resolving(names, query)
+    }
+
+    /// Lists who follows a user, or oneself.
+    ///
+    /// # Errors
+    /// [`CommandError::Busy`].
+    pub fn followers(
+        &mut self,
+        now: Instant,
+        state: &State<P>,
+        names: &mut Names<P>,
+        whose: Option<&name::Handle>,
+        until: Instant,
+    ) -> Result<QueryId, CommandError> {
+        let mut query = Query::new(Command::Followers, Stage::Resolving, until);
+        if let Some(handle) = whose {
+            self.resolve_unless_known(now, state, names, handle, &mut query)?;
+        } else {
+            query.user = state.me.user();
+            query.name = state.me.name();
+        }
+        if query.resolution.is_none() {
+            query.stage = Stage::Getting(Kinds::of(&[Kind::Follow]), Some(now));
+        }
+        self.insert_resolving(names, query)
+    }
+
+    /// Lists whom a user follows, or oneself.
+    ///
+    /// # Errors
+    /// [`CommandError::Busy`].
+    pub fn following(
+        &mut self,
+        now: Instant,
+        state: &State<P>,
+        names: &mut Names<P>,
+        whose: Option<&name::Handle>,
+        until: Instant,
+    ) -> Result<QueryId, CommandError> {
+        let mut query = Query::new(Command::Following, Stage::Resolving, until);
+        if let Some(handle) = whose {
+            self.resolve_unless_known(now, state, names, handle, &mut query)?;
+        } else {
+            query.user = state.me.user();
+        }
+        if query.user == state.me.user() {
+            query.stage = Stage::Telling(Telling::OwnFollowing(0));
+        } else if query.resolution.is_none() {
+            query.stage = Stage::Getting(Kinds::of(&[Kind::Following]), Some(now));
+        }
+        self.insert_resolving(names, query)
+    }
+
+    /// Begins to follow somebody.
+    ///
+    /// # Errors
+    /// [`CommandError::Myself`]; [`CommandError::Full`]; [`CommandError::Busy`]; [`CommandError::Recovering`] or
+    /// [`CommandError::StorageFailed`] while nothing may be signed.
+    pub fn follow(
+        &mut self,
+        now: Instant,
+        state: &State<P>,
+        names: &mut Names<P>,
+        handle: &name::Handle,
+        until: Instant,
+    ) -> Result<QueryId, CommandError> {
+        may_sign(state)?;
+        let mut query = Query::new(Command::Follow, Stage::Resolving, until);
+        self.resolve_unless_known(now, state, names, handle, &mut query)?;
+        if query.resolution.is_none() && query.user == state.me.user() {
+            return Err(CommandError::Myself);
+        }
+        let known = state.people.followed(&query.user).is_some();
+        if !known && state.people.followed_full() {
+            if let Some(id) = query.resolution {
+                names.release(id);
+            }
+            return Err(CommandError::Full);
+        }
+        if query.resolution.is_none() {
+            query.stage = Stage::Getting(Kinds::of(&[Kind::Profile]), Some(now));
+        }
+        self.insert_resolving(names, query)
+    }
+
+    /// Ceases to follow somebody who is followed: from now on, whatever becomes of the record that says so.
+    ///
+    /// # Errors
+    /// [`CommandError::Busy`]; [`CommandError::Recovering`] or [`CommandError::StorageFailed`] while nothing may be
+    /// signed.
+    pub fn unfollow(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        publish: &mut Publish<P>,
+        handle: &name::Handle,
+        until: Instant,
+    ) -> Result<QueryId, CommandError> {
+        may_sign(state)?;
+        if !self.has_room() || state.persists.room() == 0 {
+            return Err(CommandError::Busy);
+        }
+        let mut query = Query::new(Command::Unfollow, Stage::Waiting, until);
+        query.name = handle.name;
+        let pinned = state.people.pinned(&handle.name);
+        let pinned = pinned.filter(|_| handle.fingerprint.is_none());
+        let mut matching = state.people.matching(*handle);
+        let user = match (pinned, matching.next(), matching.next()) {
+            (Some(only), ..) | (None, Some(only), None) => only.user,
+            (None, None, _) => {
+                query.end(Outcome::NotFound);
+                return self.insert(query);
+            }
+            (None, Some(_), Some(_)) => {
+                query.stage = Stage::Telling(Telling::OwnFollowing(0));
+                return self.insert(query);
+            }
+        };
+        drop(matching);
+        let slot = state.people.find_followed(&user);
+        let Some(followed) = state.people.unfollow(&mut state.posts, &user) else {
+            return Err(CommandError::Busy);
+        };
+        if let Some(slot) = slot {
+            publish.on_following(now, slot.index());
+        }
+        query.user = user;
+        query.stage = Stage::Putting(Statement::Gone(user), Some(now));
+        query.persist = state.persists.push(Entry::Following(user));
+        let handle = self.running.insert(query).map_err(|_| CommandError::Busy)?;
+        let (errands, tag) = (&mut state.errands, Part::Queries.tag_of(handle));
+        let sent = errands.send(Message::Unfollow, user, followed.address, until, tag);
+        if let (None, Some(query)) = (sent, self.running.get_mut(handle)) {
+            query.delivered = Some(false);
+        }
+        Ok(id_of(handle))
+    }
+
+    fn resolve(
+        &mut self,
+        now: Instant,
+        state: &State<P>,
+        names: &mut Names<P>,
+        handle: &name::Handle,
+        query: &mut Query,
+    ) -> Result<(), CommandError> {
+        if !self.has_room() {
+            return Err(CommandError::Busy);
+        }
+        // Time is left for what comes after.
+        let until = now.after_ms(query.until.since_ms(now) / 3 * 2);
+        query.name = handle.name;
+        query.resolution = names.begin(now, state, handle, until);
+        query.resolution.map(|_| ()).ok_or(CommandError::Busy)
+    }
+
+    fn resolve_unless_known(
+        &mut self,
+        now: Instant,
+        state: &State<P>,
+        names: &mut Names<P>,
+        handle: &name::Handle,
+        query: &mut Query,
+    ) -> Result<(), CommandError> {
+        query.name = handle.name;
+        match Names::known(state, handle) {
+            Some(user) => {
+                query.user = user;
+                query.chosen_by = ChosenBy::Pin;
+                Ok(())
+            }
+            None => self.resolve(now, state, names, handle, query),
+        }
+    }
+
+    fn insert_resolving(
+        &mut self,
+        names: &mut Names<P>,
+        query: Query,
+    ) -> Result<QueryId, CommandError> {
+        let resolution = query.resolution;
+        let inserted = self.insert(query);
+        if let (Err(_), Some(id)) = (&inserted, resolution) {
+            names.release(id);
+        }
+        inserted
+    }
+}
+
+fn may_sign<P: Plan>(state: &State<P>) -> Result<(), CommandError> {
+    match (state.recovering, state.me.is_mute()) {
+        (true, _) => Err(CommandError::Recovering),
+        (false, true) => Err(CommandError::StorageFailed),
+        (false, false) => Ok(()),
+    }
+}
