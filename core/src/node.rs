@@ -42,6 +42,17 @@ pub struct Node<P: Plan> {
     timeline: Timeline<P>,
 }
 
+/// Who it is and whether it was started; nothing secret.
+impl<P: Plan> core::fmt::Debug for Node<P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Node")
+            .field("user", &self.user_id())
+            .field("node", &self.node_id())
+            .field("started", &self.is_started())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A snapshot of the node's state, for `status`.
 #[derive(Clone, Debug)]
 pub struct Stats {
