@@ -106,3 +106,122 @@ impl Job {
         (self.client, answer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use strandline_core::id::{NodeId, UserId};
+    use strandline_core::name::Name;
+    use strandline_core::output::Person;
+
+    use super::*;
+    use crate::failure::Exit;
+
+    const NOW: Instant = Instant::from_s(5);
+    const LATER: Instant = NOW.after_ms(250 + GRACE_MS);
+
+    fn me() -> Myself {
+        Myself {
+            person: Person {
+                user: UserId::ZERO,
+                name: Name::parse("me").unwrap(),
+            },
+            node: NodeId::ZERO,
+        }
+    }
+
+    fn begin(desk: &mut Desk, client: usize, command: Command, queries: &[u64]) {
+        let call = Call {
+            command,
+            timeout_ms: 250,
+        };
+        let queries = queries.iter().copied().map(QueryId).collect();
+        desk.begin(NOW, ClientId::for_test(client), call, Ok(queries))
+            .unwrap();
+    }
+
+    fn post() -> Command {
+        Command::Post { text: "x".into() }
+    }
+
+    fn done(desk: &mut Desk, query: u64, outcome: Outcome) {
+        let query = QueryId(query);
+        desk.on_event(query, &Event::QueryDone { query, outcome });
+    }
+
+    fn poll(desk: &mut Desk, now: Instant) -> Option<(ClientId, Exit)> {
+        let (client, answer) = desk.poll_answer(now, &me(), false)?;
+        Some((client, answer.exit))
+    }
+
+    const POSTED: Outcome = Outcome::Posted { seq: 1, time_ms: 1 };
+
+    #[test]
+    fn each_client_gets_the_answer_to_its_own_call() {
+        let mut desk = Desk::default();
+        begin(&mut desk, 1, post(), &[10]);
+        begin(&mut desk, 2, post(), &[20]);
+        assert_eq!(poll(&mut desk, NOW), None);
+        done(&mut desk, 20, Outcome::StorageFailed);
+        assert_eq!(
+            poll(&mut desk, NOW),
+            Some((ClientId::for_test(2), Exit::Full))
+        );
+        done(&mut desk, 10, POSTED);
+        assert_eq!(
+            poll(&mut desk, NOW),
+            Some((ClientId::for_test(1), Exit::Ok))
+        );
+        assert_eq!(desk.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_call_of_two_queries_ends_with_the_second() {
+        let mut desk = Desk::default();
+        begin(&mut desk, 1, Command::Export, &[10, 11]);
+        done(&mut desk, 11, Outcome::Read { complete: true });
+        assert_eq!(poll(&mut desk, NOW), None);
+        let (count, complete) = (0, true);
+        done(&mut desk, 10, Outcome::Found { count, complete });
+        assert_eq!(
+            poll(&mut desk, NOW),
+            Some((ClientId::for_test(1), Exit::Ok))
+        );
+    }
+
+    #[test]
+    fn a_call_is_answered_by_its_deadline_whatever_core_does() {
+        let mut desk = Desk::default();
+        begin(&mut desk, 1, post(), &[10]);
+        assert_eq!(desk.next_deadline(), Some(LATER));
+        assert_eq!(
+            poll(&mut desk, LATER),
+            Some((ClientId::for_test(1), Exit::Partial))
+        );
+        done(&mut desk, 10, POSTED);
+        assert_eq!(poll(&mut desk, LATER), None, "only once");
+    }
+
+    #[test]
+    fn a_client_that_went_away_is_not_answered() {
+        let mut desk = Desk::default();
+        begin(&mut desk, 1, post(), &[10]);
+        desk.on_gone(ClientId::for_test(1));
+        done(&mut desk, 10, POSTED);
+        assert_eq!(poll(&mut desk, LATER), None);
+    }
+
+    #[test]
+    fn a_refused_call_is_answered_at_once() {
+        let mut desk = Desk::default();
+        let call = Call {
+            command: post(),
+            timeout_ms: 250,
+        };
+        let refused = Err(CommandError::TextEmpty);
+        let answer = desk.begin(NOW, ClientId::for_test(1), call, refused);
+        assert_eq!(answer.unwrap_err().exit, Exit::Usage);
+        assert_eq!(desk.next_deadline(), None);
+    }
+}
