@@ -310,9 +310,6 @@ impl Client {
         if !self.unsent.is_empty() {
             return Served::Idle;
         }
-        if self.last {
-            return Served::Over;
-        }
         if self.waiting {
             // What it sends ahead waits in the system's buffer; only that it went away is of interest.
             return if self.hung_up {
@@ -320,6 +317,9 @@ impl Client {
             } else {
                 Served::Idle
             };
+        }
+        if self.last {
+            return Served::Over;
         }
         loop {
             match http::receive(&self.received) {
