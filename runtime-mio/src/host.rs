@@ -200,6 +200,8 @@ pub struct Ready {
     pub listen: SocketAddr,
     /// The control socket.
     pub control: PathBuf,
+    /// There was nobody to join and no contact was saved: others have to come.
+    pub new_network: bool,
 }
 
 /// What a program that hosts a node may want to hear. Called on the loop's thread: return soon.
@@ -490,6 +492,7 @@ impl Host {
                 handle,
                 listen,
                 control: control_path,
+                new_network: options.join.is_empty() && !has_contacts,
             },
             world: World {
                 now,

@@ -19,7 +19,7 @@ const TIMEOUT_S_MAX: u64 = 3600;
 /// The longest pause between two readings of everyone followed (`--refresh`), in seconds: a day.
 const REFRESH_S_MAX: u64 = 24 * 3600;
 /// Longest name of a network, in bytes.
-const NETWORK_LEN_MAX: usize = 64;
+const NETWORK_LEN_MAX: usize = 255;
 /// Fewest nodes with which the demo can tell its story.
 pub const DEMO_NODES_MIN: u16 = 5;
 /// Most nodes that the demo starts: they share one machine.

@@ -100,7 +100,7 @@ fn ask(global: &Global, command: &str, arguments: Value) -> Result<Exit, Failure
         print(format!("{}\n", answer.line).as_bytes())?;
         return Ok(answer.exit);
     }
-    let shown = render::answer(command, &answer.body, style());
+    let shown = render::answer(command, answer.exit, &answer.body, style());
     print(shown.out.as_bytes())?;
     let _ = io::stderr().write_all(shown.notes.as_bytes());
     Ok(answer.exit)

@@ -6,8 +6,13 @@
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
+use strandline_mio::Exit;
 
 use crate::text::{Ink, Paint, harmless, when};
+
+/// What is said of an answer that is not whole.
+const PARTIAL: &str =
+    "Too few nodes answered in time: this may not be all, or not hold. Try again.\n";
 
 /// How to show an answer.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +32,8 @@ pub struct Shown {
     pub notes: String,
 }
 
-/// Shows the answer of `command`.
-pub fn answer(command: &str, body: &Value, style: Style) -> Shown {
+/// Shows the answer of `command`, which ended like this.
+pub fn answer(command: &str, exit: Exit, body: &Value, style: Style) -> Shown {
     let mut shown = Shown::default();
     match command {
         "post" => shown.out = format!("posted as number {}\n", scalar(body.get("seq"))),
@@ -41,14 +46,20 @@ pub fn answer(command: &str, body: &Value, style: Style) -> Shown {
         "followers" => shown.out = handles(body, "no followers yet"),
         "get" => shown.out = values(body, style),
         "put" => {
-            shown.out = format!(
-                "stored; read it with: strandline get {}\n",
-                text(body, "key")
-            );
+            shown.out = format!("stored by {} nodes\n", scalar(body.get("accepted")));
+        }
+        "send" => {
+            shown.out = match body.get("accepted").and_then(Value::as_bool) {
+                Some(true) => "delivered\n".to_owned(),
+                Some(false) | None => "delivered, and not taken there\n".to_owned(),
+            };
         }
         _ => shown.out = object(body, style),
     }
     shown.notes = others(body);
+    if exit == Exit::Partial {
+        shown.notes.push_str(PARTIAL);
+    }
     shown
 }
 
@@ -159,7 +170,11 @@ fn values(body: &Value, style: Style) -> String {
             let author = text(value, "author");
             let _ = writeln!(out, "{}", style.paint.ink(Ink::Dim, author));
         }
-        let _ = writeln!(out, "{}", text(value, "value"));
+        let bytes = match value.get("value") {
+            Some(Value::String(bytes)) => harmless(bytes).into_owned(),
+            Some(_) | None => format!("0x{}", text(value, "hex")),
+        };
+        let _ = writeln!(out, "{bytes}");
     }
     out
 }
@@ -189,10 +204,13 @@ fn others(body: &Value) -> String {
 
 /// Any object: a line for each field, lists of objects as tables. Fields that only scripts need are left out.
 fn object(body: &Value, style: Style) -> String {
-    let mut out = String::new();
-    if let Some(fields) = body.as_object() {
-        fields_into(&mut out, fields, 0, style);
+    let mut fields = body.as_object().cloned().unwrap_or_default();
+    if let Some(Value::Object(dropped)) = fields.get_mut("dropped") {
+        // Of the many rules, only those that somebody broke.
+        dropped.retain(|_, count| count.as_u64() != Some(0));
     }
+    let mut out = String::new();
+    fields_into(&mut out, &fields, 0, style);
     out
 }
 
@@ -209,6 +227,12 @@ fn fields_into(out: &mut String, fields: &Map<String, Value>, indent: usize, sty
         let start = format!("{:indent$}{label}", "");
         let _ = match value {
             Value::Object(inner) if inner.is_empty() => writeln!(out, "{start}  none"),
+            Value::Object(inner) if inner.values().all(Value::is_object) => {
+                let _ = writeln!(out, "{}", start.trim_end());
+                let rows = inner.iter().map(|(name, row)| (label_of(name), row));
+                table_into(out, &rows.collect::<Vec<_>>(), indent + 2, style);
+                Ok(())
+            }
             Value::Object(inner) => {
                 let _ = writeln!(out, "{}", start.trim_end());
                 fields_into(out, inner, indent + 2, style);
@@ -217,7 +241,8 @@ fn fields_into(out: &mut String, fields: &Map<String, Value>, indent: usize, sty
             Value::Array(rows) if rows.is_empty() => writeln!(out, "{start}  none"),
             Value::Array(rows) if rows.iter().all(Value::is_object) => {
                 let _ = writeln!(out, "{}", start.trim_end());
-                table_into(out, rows, indent + 2, style);
+                let rows = rows.iter().map(|row| (String::new(), row));
+                table_into(out, &rows.collect::<Vec<_>>(), indent + 2, style);
                 Ok(())
             }
             Value::Array(items) => {
@@ -235,27 +260,24 @@ fn fields_into(out: &mut String, fields: &Map<String, Value>, indent: usize, sty
     }
 }
 
-/// A table: the columns are the fields of the first row.
-fn table_into(out: &mut String, rows: &[Value], indent: usize, style: Style) {
-    let first = rows.first().and_then(Value::as_object);
+/// A table of rows, each with its name if they have names; the columns are the fields of the first row.
+fn table_into(out: &mut String, rows: &[(String, &Value)], indent: usize, style: Style) {
+    let first = rows.first().and_then(|(_, row)| row.as_object());
     let columns: Vec<&String> = first.into_iter().flat_map(Map::keys).collect();
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| columns.iter().map(|name| scalar(row.get(*name))).collect())
-        .collect();
     let heads = columns.iter().map(|name| label_of(name));
-    let lines = std::iter::once(heads.collect()).chain(cells.iter().cloned());
-    let widths: Vec<usize> = (0..columns.len())
-        .map(|column| {
-            let cells = lines
-                .clone()
-                .filter_map(|line: Vec<String>| line.get(column).map(|cell| cell.chars().count()));
-            cells.max().unwrap_or(0)
-        })
-        .collect();
-    for (number, line) in lines.enumerate() {
+    let mut lines: Vec<Vec<String>> = vec![std::iter::once(String::new()).chain(heads).collect()];
+    lines.extend(rows.iter().map(|(name, row)| {
+        let cells = columns.iter().map(|column| scalar(row.get(*column)));
+        std::iter::once(name.clone()).chain(cells).collect()
+    }));
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..=columns.len()).map(width).collect();
+    for (number, line) in lines.iter().enumerate() {
         let mut row = String::new();
-        for (cell, width) in line.iter().zip(&widths) {
+        for (cell, width) in line.iter().zip(&widths).filter(|(_, width)| **width > 0) {
             let _ = write!(row, "{cell:width$}  ");
         }
         let row = row.trim_end();
@@ -310,7 +332,7 @@ mod tests {
     };
 
     fn out(command: &str, body: &Value) -> String {
-        answer(command, body, STYLE).out
+        answer(command, Exit::Ok, body, STYLE).out
     }
 
     #[test]
@@ -321,7 +343,7 @@ mod tests {
             {"author": "me", "handle": "me~33334444", "seq": 1, "time": STYLE.now_ms - 61_000,
              "text": "mine", "via": "self"},
         ], "missing": [{"handle": "cleo~55556666", "reason": "no-connection"}]});
-        let shown = answer("timeline", &body, STYLE);
+        let shown = answer("timeline", Exit::Ok, &body, STYLE);
         assert_eq!(
             shown.out,
             "ada~11112222 · 1 min ago, 12:33 UTC · kept by bram\n  two\n  lines\n\n\
@@ -354,7 +376,7 @@ mod tests {
     #[test]
     fn an_ambiguous_name_is_said_to_be_so() {
         let body = json!({"v": 1, "handle": "bob~11112222", "others": ["bob~33334444"], "chosen_by": "first-seen"});
-        let shown = answer("whois", &body, STYLE);
+        let shown = answer("whois", Exit::Ok, &body, STYLE);
         assert!(
             shown
                 .notes
@@ -366,11 +388,12 @@ mod tests {
     fn any_object_is_shown() {
         let body = json!({"v": 1, "ok": true, "none": null, "peers": [
             {"id": "ab", "rtt_ms": 3}, {"id": "abcd", "rtt_ms": null}, {}],
-            "tables": {}, "clock": {"offset_ms": -3}, "tags": ["a", 1]});
+            "dropped": {"malformed": 0}, "clock": {"offset_ms": -3}, "tags": ["a", 1],
+            "tables": {"log": {"used": 1, "of": 20}, "copies": {"used": 3}}});
         assert_eq!(
             out("status", &body),
-            "ok      yes\nnone    -\npeers\n  id    rtt ms\n  ab    3\n  abcd  -\n  -     -\n\
-             tables  none\nclock\n  offset ms  -3\ntags    a, 1\n"
+            "ok       yes\nnone     -\npeers\n  id    rtt ms\n  ab    3\n  abcd  -\n  -     -\n\
+             dropped  none\nclock\n  offset ms  -3\ntags     a, 1\ntables\n          used  of\n  log     1     20\n  copies  3     -\n"
         );
         for odd in [json!(null), json!([]), json!("x"), json!({})] {
             for command in ["timeline", "followers", "get", "status", "follow"] {

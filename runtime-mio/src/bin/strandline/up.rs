@@ -20,12 +20,10 @@ use crate::args::{NETWORK_DEFAULT, Up};
 pub fn run(dir: &Path, up: &Up, json: bool) -> Result<Exit, Failure> {
     let options = options(up);
     let home = Home::open(dir)?;
-    let has_storage = home.database_path().exists();
     let mut host = Host::open(home, &options)?;
     host.handle_signals()?;
     let mut announcer = Announcer {
         json,
-        new_network: up.join.is_empty() && !has_storage,
         network: options.network,
     };
     host.run(&mut announcer)?;
@@ -53,8 +51,6 @@ fn options(up: &Up) -> Options {
 /// Says that the node is ready.
 struct Announcer {
     json: bool,
-    /// There is nobody to join and no contact was saved.
-    new_network: bool,
     network: String,
 }
 
@@ -82,7 +78,7 @@ impl Application for Announcer {
         // A node goes on when nobody reads what it says.
         let mut stdout = std::io::stdout();
         let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-        if self.new_network {
+        if ready.new_network {
             let _ = writeln!(
                 std::io::stderr(),
                 "{}",
