@@ -129,7 +129,6 @@ impl Running {
         answer
     }
 
-
     /// Sends raw bytes, and returns head and body of what comes until the node closes.
     pub fn exchange(&self, request: &str) -> (String, String) {
         let mut socket = UnixStream::connect(&self.ready.control).unwrap();
