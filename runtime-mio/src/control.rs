@@ -653,6 +653,21 @@ mod tests {
     }
 
     #[test]
+    fn a_last_call_is_answered_before_the_connection_ends() {
+        let mut channel = Channel::new();
+        let mut client = channel.connect();
+        client.write_all(b"GET /v1/peers HTTP/1.0\r\n\r\n").unwrap();
+        let (id, ..) = channel.call();
+        channel.quiet();
+        channel.control.answer(channel.now, id, &yes());
+        channel.quiet();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("{\"v\":1}\n"), "{answer}");
+        assert_eq!(channel.clients(), 0);
+    }
+
+    #[test]
     fn a_slow_reader_holds_up_nobody() {
         let mut channel = Channel::new();
         let mut slow = channel.connect();

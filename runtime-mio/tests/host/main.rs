@@ -6,6 +6,7 @@
 
 mod control;
 mod start;
+mod toolkit;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -127,6 +128,24 @@ impl Running {
         let (exit, answer) = self.call(name, arguments);
         assert_eq!(exit, Exit::Ok, "{name} {arguments}: {answer}");
         answer
+    }
+
+    /// Repeats a command until its answer is as wanted.
+    pub fn until(
+        &self,
+        name: &str,
+        arguments: &Value,
+        wanted: impl Fn(Exit, &Value) -> bool,
+    ) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let (exit, answer) = self.call(name, arguments);
+            if wanted(exit, &answer) {
+                return answer;
+            }
+            assert!(Instant::now() < end, "{name} {arguments}: {answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Sends raw bytes, and returns head and body of what comes until the node closes.
