@@ -38,7 +38,7 @@ pub trait Plan: Sized + 'static {
     type RecordIndex: Index;
     /// Counts the records of each source.
     type RecordSources: records::Tally;
-    /// The most records at one location, 8 at least.
+    /// The most records at one location, 8 at least; a multiple of [`records::RESERVED_SHARE`] wastes none.
     const RECORDS_PER_LOCATION: usize;
     /// The most records held that one source has brought.
     const RECORDS_PER_SOURCE: usize;

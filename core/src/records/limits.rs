@@ -55,7 +55,9 @@ pub(crate) fn remaining_ms(
 /// How many records of each kind a location holds, by the tag of the kind.
 pub(super) type Counts = [u16; Kind::ALL.len()];
 
-/// The share of a location's places that each kind of [`RESERVED`] has to itself: one of so many.
+/// One of so many places of a key each reserved kind has to itself: `Profile`, `Head`, `Following`, `Holding`, `Follow`.
+///
+/// All kinds share the rest. Claims may take every place, and so may any kind in a shard below a key.
 pub const RESERVED_SHARE: usize = 8;
 
 /// The kinds with places to themselves at the key of a user.

@@ -161,12 +161,6 @@ struct Survey {
     same: Option<usize>,
 }
 
-/// What a full store needs before it can take a record.
-struct Shortage {
-    bytes: usize,
-    slots: usize,
-}
-
 /// The records that a node holds for the network. See the [module](self) for what it promises.
 ///
 /// A plan bounds the number of records, the sum of their lengths, how many lie at one location and how many one
@@ -214,7 +208,7 @@ impl<P: Plan> Records<P> {
     ///
     /// `near` tells whether this node is among the nearest to a location. It is asked only when the store is full:
     /// about the newcomer's, and about those of records that might go, [`EVICT_SLOTS`] at most. `lost` is told each
-    /// location whose last record went to make room.
+    /// location whose last record went, to make room or because it had expired.
     ///
     /// Bytes that are held already are accepted and change nothing, neither lifetime nor age (but a `spilled` is
     /// noted). A newer record takes over the place, the age and the source of the one that it replaces; no quota
@@ -228,7 +222,7 @@ impl<P: Plan> Records<P> {
     ///   [`Plan::RECORDS_PER_SOURCE`] records that are held.
     /// - [`PutError::Older`] when the record held has a higher sequence, or the same and other bytes.
     /// - [`PutError::Full`] when the location has no place for another record of the kind (see
-    ///   [`Plan::RECORDS_PER_LOCATION`]): those that came first stay, and the location is marked spilled. Also when
+    ///   [`RESERVED_SHARE`]): those that came first stay, and the location is marked spilled. Also when
     ///   the store is full and something is held at the location, so that the mark has a place.
     /// - [`PutError::NoRoom`] when the store is full and nothing is held at the location.
     pub fn put(
@@ -508,16 +502,15 @@ impl<P: Plan> Records<P> {
         Ok(())
     }
 
-    /// Tells what is short for a record of `len` bytes, in the place of `same` if there is one.
-    fn shortage(&self, len: usize, same: Option<usize>) -> Option<Shortage> {
+    /// Tells how many bytes must go before there is room for a record of `len` bytes, in the place of `same` if there
+    /// is one; 0 when any one record must go, for its slot. `None` when there is room.
+    fn shortage(&self, len: usize, same: Option<usize>) -> Option<usize> {
         let spared = same.and_then(|slot| self.table.record(slot));
         let spared = spared.map_or(0, |record| record.bytes.len());
         let needed = self.used_bytes().saturating_sub(spared).saturating_add(len);
-        let shortage = Shortage {
-            bytes: needed.saturating_sub(self.bytes_max()),
-            slots: usize::from(same.is_none() && self.len() >= self.capacity()),
-        };
-        (shortage.bytes > 0 || shortage.slots > 0).then_some(shortage)
+        let short = needed.saturating_sub(self.bytes_max());
+        let no_slot = same.is_none() && self.len() >= self.capacity();
+        (short > 0 || no_slot).then_some(short)
     }
 
     /// The answer when the store is full: the writer goes deeper if readers can be told to.
@@ -550,6 +543,8 @@ impl<P: Plan> Records<P> {
 
     /// Makes room for a record of `len` bytes: drops records that have expired or for whose location this node is
     /// not among the nearest. False, and nothing dropped, if among [`EVICT_SLOTS`] slots there were not enough.
+    ///
+    /// The newcomer's own location is near and was freed of what has expired: nothing goes there.
     fn make_room(
         &mut self,
         now: Instant,
@@ -558,7 +553,7 @@ impl<P: Plan> Records<P> {
         near: impl Fn(&Key) -> bool,
         lost: &mut dyn FnMut(Key),
     ) -> bool {
-        let Some(mut shortage) = self.shortage(len, same) else {
+        let Some(mut short) = self.shortage(len, same) else {
             return true;
         };
         let mut victims: Fixed<usize, VICTIMS_MAX> = Fixed::EMPTY;
@@ -573,15 +568,14 @@ impl<P: Plan> Records<P> {
                     .table
                     .location(slot)
                     .is_some_and(|location| !near(&location));
-            if same == Some(slot) || !may_go {
+            if !may_go {
                 continue;
             }
-            shortage.bytes = shortage.bytes.saturating_sub(record.bytes.len());
-            shortage.slots = 0;
+            short = short.saturating_sub(record.bytes.len());
             if victims.push(slot).is_err() {
                 return false;
             }
-            if shortage.bytes == 0 {
+            if short == 0 {
                 for &slot in victims.iter() {
                     self.free(slot, lost);
                 }

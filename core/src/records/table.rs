@@ -250,4 +250,14 @@ impl<P: Plan> Table<P> {
         }
         held
     }
+
+    /// Whether the index, on plans that have one, knows any slot for a location.
+    #[cfg(test)]
+    pub(super) fn is_indexed(&self, location: &Key) -> bool {
+        let hash = Entry::hash(self.place(location).tag);
+        let known = self.index.find(hash, self.slots(), |slot| {
+            core::mem::size_of::<P::RecordIndex>() > 0 || self.entry(slot).is_some()
+        });
+        known.is_some()
+    }
 }

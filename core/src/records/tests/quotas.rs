@@ -1,6 +1,8 @@
 //! How many records a location takes, and how many a source may bring.
 
 use super::*;
+#[cfg(feature = "alloc")]
+use crate::plan::Server;
 
 #[test]
 fn a_full_key_keeps_the_earliest_and_is_marked() {
@@ -166,4 +168,33 @@ fn a_source_may_bring_so_many_and_no_more() {
     assert!(holder.put(START, &fresh(&records[17])).is_ok());
     assert!(holder.records.remove(first.id, |_| ()));
     assert!(holder.put(START, &from(0, 1)).is_ok());
+}
+
+/// Puts two records, drops them by removing and by expiry, and looks at what the tables still know.
+fn nothing_is_left_of_what_is_gone<P: Plan<Crypto = Ed25519>>() {
+    let mut holder = Holder::<P>::new();
+    let (first, second) = (author(1).value(|_| ()), author(2).value(|_| ()));
+    let from = |bytes| offered(bytes, |offer| offer.source = source(1));
+    let id = holder.put(START, &from(&first)).unwrap().id;
+    assert!(holder.put(START, &from(&second)).is_ok());
+    let tag = holder.records.table.source_tag(source(1));
+    assert_eq!(holder.records.table.count_of(tag), 2);
+    assert!(holder.records.remove(id, |_| ()));
+    assert_eq!(holder.records.table.count_of(tag), 1);
+    assert!(holder.records.table.is_indexed(&KEY));
+    holder.sweep(START.after_ms(u64::from(HOUR_MS)));
+    assert_eq!(holder.records.table.count_of(tag), 0);
+    assert_eq!(holder.lost, [KEY]);
+    assert!(!holder.records.table.is_indexed(&KEY));
+}
+
+#[test]
+fn nothing_is_left_on_a_board() {
+    nothing_is_left_of_what_is_gone::<Board>();
+}
+
+#[cfg(feature = "alloc")]
+#[test]
+fn nothing_is_left_on_a_server() {
+    nothing_is_left_of_what_is_gone::<Server>();
 }

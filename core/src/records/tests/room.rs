@@ -144,10 +144,10 @@ fn where_all_that_may_go_is_too_little_nothing_goes() {
 #[test]
 fn a_replacement_that_does_not_fit_leaves_the_old_record() {
     let mut holder = BoardHolder::new();
-    let seven: Vec<_> = (1..10).map(|n| large(2 * n, 5)).collect();
+    let others: Vec<_> = (1..10).map(|n| large(2 * n, 5)).collect();
     let kept = small(0);
     assert!(holder.put(START, &fresh(&kept)).is_ok());
-    for bytes in &seven {
+    for bytes in &others {
         assert!(holder.put(START, &fresh(bytes)).is_ok());
     }
     let room = 8192 - holder.records.used_bytes();
@@ -155,4 +155,8 @@ fn a_replacement_that_does_not_fit_leaves_the_old_record() {
     assert!(longer.len() > kept.len() + room, "{room}");
     holder.refuses(START, &fresh(&longer), PutError::Full);
     assert_eq!(holder.read(START, &Key::from_bytes([0; 32]))[0].bytes, kept);
+    // One that is not longer takes the room of the old one.
+    let renewed = large(2, 6);
+    assert_eq!(renewed.len(), others[0].len());
+    assert!(holder.put(START, &fresh(&renewed)).unwrap().changed);
 }
