@@ -13,6 +13,7 @@ use crate::bounded::{Arena, Blobs, Fixed, Handle, Index, List, Scan, Slot};
 use crate::bounded::{Boxed, Grown, Hashed};
 use crate::crypto::{Crypto, Ed25519};
 use crate::dht::{Notice, Op, Recent, Reply, Shard, Value, Visit, Vote};
+use crate::id::UserId;
 use crate::lookup::Candidate;
 use crate::overlay::kademlia::Kademlia;
 use crate::overlay::{Entry, Overlay, Silent, Spare};
@@ -20,6 +21,10 @@ use crate::records;
 use crate::rpc::Pending;
 use crate::timeline::errands::Errand;
 use crate::timeline::people::{Followed, Follower};
+use crate::timeline::reads::{Lookup, Read, Reading, Search};
+use crate::timeline::streams::Stream;
+use crate::timeline::tree::job::Target;
+use crate::timeline::tree::{Child, Job, Seen};
 use crate::timeline::{copies, log, names, persist, publish, queries};
 use crate::wire::datagram::Contact;
 
@@ -128,6 +133,39 @@ pub trait Plan: Sized + 'static {
     type Puts: List<publish::Running>;
     /// What is to be said once: sightings, and whom one has ceased to follow.
     type Onces: List<publish::Once>;
+
+    // Timeline: streams, the get tree and reads.
+
+    /// Streams, of peers and of this node.
+    type Streams: List<Slot<Stream>>;
+    /// A place for each of [`Plan::Streams`].
+    type StreamQueue: List<Option<Handle>>;
+    /// At most this many streams that peers opened; the rest is for this node's own.
+    const STREAMS_INCOMING: usize;
+    /// At most this many streams from one source (see [`crate::addr::source_of`]).
+    const STREAMS_PER_SOURCE: usize;
+    /// Get trees under way, of this node's reads and of those that it relays for: two at least.
+    type Jobs: List<Slot<Job<Self>>>;
+    /// The targets of one job: as many as people can be followed, at least.
+    type Targets: List<Target>;
+    /// Those whom one job asks at a time: at least one, at most [`crate::config::FANOUT_MAX`] count.
+    type Children: List<Child>;
+    /// One frame on its way up, or one post on its way to the application.
+    type Transit: Blobs;
+    /// Requests to relay that are remembered.
+    type SeenRequests: List<Option<Seen>>;
+    /// Reads under way.
+    type Reads: List<Slot<Read<Self>>>;
+    /// The people of one read: as many as can be followed.
+    type Readings: List<Reading>;
+    /// Profiles that one read looks up at a time.
+    type Lookups: List<Lookup>;
+    /// People for whose posts one read looks among holders at a time; the fan-out counts too.
+    type Searches: List<Search>;
+    /// People who did not answer, until it is published.
+    type Missed: List<Option<UserId>>;
+    /// Most posts of one person in one read.
+    const READ_POSTS_MAX: u16;
 }
 
 /// Everything in place, no allocator: for boards with 64 KiB of RAM.
@@ -186,6 +224,22 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     type ResultsIndex = Scan;
     type Puts = Fixed<publish::Running, 2>;
     type Onces = Fixed<publish::Once, 4>;
+
+    type Streams = Fixed<Slot<Stream>, 4>;
+    type StreamQueue = Fixed<Option<Handle>, 4>;
+    const STREAMS_INCOMING: usize = 2;
+    const STREAMS_PER_SOURCE: usize = 2;
+    type Jobs = Fixed<Slot<Job<Self>>, 2>;
+    type Targets = Fixed<Target, 6>;
+    type Children = Fixed<Child, 2>;
+    type Transit = Arena<800, 1>;
+    type SeenRequests = Fixed<Option<Seen>, 4>;
+    type Reads = Fixed<Slot<Read<Self>>, 1>;
+    type Readings = Fixed<Reading, 6>;
+    type Lookups = Fixed<Lookup, 2>;
+    type Searches = Fixed<Search, 1>;
+    type Missed = Fixed<Option<UserId>, 2>;
+    const READ_POSTS_MAX: u16 = 16;
 }
 
 /// On the heap, growing on demand up to bounds: for servers and desktops.
@@ -246,6 +300,22 @@ impl<C: Crypto + 'static> Plan for Server<C> {
     type ResultsIndex = Hashed;
     type Puts = Grown<publish::Running, 16>;
     type Onces = Grown<publish::Once, 1_024>;
+
+    type Streams = Grown<Slot<Stream>, 1_024>;
+    type StreamQueue = Grown<Option<Handle>, 1_024>;
+    const STREAMS_INCOMING: usize = 768;
+    const STREAMS_PER_SOURCE: usize = 16;
+    type Jobs = Grown<Slot<Job<Self>>, 256>;
+    type Targets = Grown<Target, 10_000>;
+    type Children = Grown<Child, 16>;
+    type Transit = Boxed<1_026, 1>;
+    type SeenRequests = Grown<Option<Seen>, 1_024>;
+    type Reads = Grown<Slot<Read<Self>>, 64>;
+    type Readings = Grown<Reading, 10_000>;
+    type Lookups = Grown<Lookup, 32>;
+    type Searches = Grown<Search, 16>;
+    type Missed = Grown<Option<UserId>, 1_024>;
+    const READ_POSTS_MAX: u16 = 1_000;
 }
 
 #[cfg(target_pointer_width = "32")]

@@ -10,6 +10,7 @@ pub mod asks;
 pub mod chain;
 pub mod copies;
 pub mod errands;
+pub mod exchange;
 pub mod log;
 pub mod me;
 pub mod names;
@@ -18,11 +19,14 @@ pub mod persist;
 pub mod posts;
 pub mod publish;
 pub mod queries;
+pub mod reads;
 pub mod recover;
 pub mod state;
 pub mod statements;
 pub mod stored;
+pub mod streams;
 pub mod tags;
+pub mod tree;
 
 #[cfg(test)]
 mod testing;

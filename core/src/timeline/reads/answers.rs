@@ -1,0 +1,408 @@
+//! What comes in for a read: verified here, whoever sent it.
+//!
+//! Owns the checks between a frame and a shown post: the head's signature, the chain of hashes, whether the head is
+//! as new as the read, and what is shown already. Invariant: what breaks a check changes nothing. An author or holder
+//! that sent it is dropped; a relay may be innocent, so only that person is taken from it and asked directly.
+
+use crate::bounded::Handle;
+use crate::id::UserId;
+use crate::output::Via;
+use crate::plan::Plan;
+use crate::rules::Rule;
+use crate::time::Instant;
+use crate::wire::frame::{Ending, Unreached};
+use crate::wire::post::{Post, PostKind};
+use crate::wire::record::{Head, Record};
+
+use super::super::chain::Chain;
+use super::super::copies::{HeadNews, Offer};
+use super::super::exchange::Exchange;
+use super::super::log::{HEAD_MS, LOG, Log};
+use super::super::posts::PostId;
+use super::super::state::State;
+use super::super::streams::{Message, Parcel, Role, Taken};
+use super::super::tree::Piece;
+use super::{Reading, Shown, Stage};
+
+/// What the job knows about a piece of an answer.
+struct About {
+    user: UserId,
+    /// There was a head before.
+    begun: bool,
+    /// The author itself sent it.
+    direct: bool,
+    /// What was named in the request.
+    since: u64,
+    /// When the reader signed the request, Unix ms; 0 unknown.
+    issued_ms: u64,
+}
+
+impl<P: Plan> Exchange<P> {
+    /// A piece of an answer from child `slot` about target `at` of a read's job.
+    pub(in super::super) fn read_answer(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        (handle, stream): (Handle, Handle),
+        (job, slot, at): (Handle, u8, u16),
+        piece: &Piece<'_>,
+    ) -> Taken {
+        let Some(about) = self.about(job, slot, at) else {
+            return Taken::Gone;
+        };
+        let sent = self
+            .streams
+            .get(stream)
+            .map_or(now, |stream| stream.written);
+        let Some(read) = self.reads.get_mut(handle) else {
+            return Taken::Gone;
+        };
+        let told = read.query.is_some();
+        let Some(reading) = read.reading(at) else {
+            return Taken::Gone;
+        };
+        let spoiled = reading.spoiled == Some(slot) && !about.direct;
+        let checked = match *piece {
+            Piece::Head { .. } | Piece::Post { .. } if spoiled => Ok(false),
+            Piece::Done { .. } if spoiled => Err(Rule::Chain),
+            Piece::Head {
+                record,
+                remaining_ms,
+            } => {
+                let offer = Offer {
+                    head: record,
+                    sent,
+                    remaining_ms: u64::from(remaining_ms),
+                };
+                reading
+                    .take_head(now, state, &about.user, &offer)
+                    .map(|head| {
+                        reading.fresh = is_fresh(now, state, &head, about.issued_ms);
+                        false
+                    })
+            }
+            Piece::Post { .. } if told && !self.tree.transit.is_free() => return Taken::Later,
+            Piece::Post { post } => reading.take_post(now, state, &about.user, post, told),
+            Piece::Done { outcome, .. } => reading.check_ending(outcome, &about).map(|()| false),
+        };
+        match checked {
+            Ok(show) => {
+                if !self.note_answer(state, (job, slot, at), piece) {
+                    return Taken::Broke(Rule::OutOfTurn);
+                }
+                if let (Piece::Post { post }, true) = (piece, show) {
+                    self.show_next(
+                        Shown {
+                            read: handle,
+                            at,
+                            via: Via::Author,
+                        },
+                        post,
+                    );
+                }
+            }
+            Err(rule) if about.direct => return Taken::Broke(rule),
+            Err(rule) => {
+                if !spoiled {
+                    state.dropped.count(rule);
+                }
+                self.spoil(handle, (job, slot, at), piece);
+                return Taken::Yes;
+            }
+        }
+        if let Piece::Done {
+            outcome: Ending::Complete | Ending::NothingNew,
+            ..
+        } = piece
+        {
+            self.answered(now, state, (handle, at), &about.user);
+        }
+        self.reads.wake_up();
+        Taken::Yes
+    }
+
+    fn about(&self, job: Handle, slot: u8, at: u16) -> Option<About> {
+        let job = self.tree.job(job)?;
+        let target = job.targets().get(usize::from(at))?;
+        let own = job.own_target(slot)?;
+        Some(About {
+            user: target.user,
+            begun: target.heads > 0,
+            direct: own.user == target.user,
+            since: target.since,
+            issued_ms: job.request.issued_ms,
+        })
+    }
+
+    /// A relay passed on something wrong about a person, who is asked directly once the relay is done with it.
+    fn spoil(&mut self, handle: Handle, (job, slot, at): (Handle, u8, u16), piece: &Piece<'_>) {
+        let Some(reading) = self.reads.get_mut(handle).and_then(|read| read.reading(at)) else {
+            return;
+        };
+        reading.spoiled = Some(slot);
+        if let Piece::Done { .. } = piece {
+            reading.spoiled = None;
+            if let Some(job) = self.tree.job_mut(job) {
+                job.fail(usize::from(at), Unreached::Invalid);
+            }
+        }
+        self.reads.wake_up();
+    }
+
+    /// The author answered: what is kept here below its answer is as good as its own word.
+    fn answered(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        (handle, at): (Handle, u16),
+        user: &UserId,
+    ) {
+        if let Some(reading) = self.reads.get_mut(handle).and_then(|read| read.reading(at)) {
+            reading.begin_showing(now, state, user, true);
+            state.on_read(now, user);
+        }
+    }
+
+    /// A piece of an answer from the holder that a search asks.
+    pub(super) fn read_copy(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        stream: Handle,
+        (handle, at): (Handle, u16),
+        piece: &Piece<'_>,
+    ) -> Taken {
+        let sent = self
+            .streams
+            .get(stream)
+            .map_or(now, |stream| stream.written);
+        let Some(user) = self.user_at(handle, at) else {
+            return Taken::Gone;
+        };
+        let Some(read) = self.reads.get_mut(handle) else {
+            return Taken::Gone;
+        };
+        let told = read.query.is_some();
+        let Some(name) = read.search(at).and_then(|search| search.holder()) else {
+            return Taken::Gone;
+        };
+        let checked = match *piece {
+            Piece::Head {
+                record,
+                remaining_ms,
+            } => {
+                let offer = Offer {
+                    head: record,
+                    sent,
+                    remaining_ms: u64::from(remaining_ms),
+                };
+                let Some(reading) = read.reading(at) else {
+                    return Taken::Gone;
+                };
+                reading
+                    .take_copied_head(now, state, &user, &offer)
+                    .map(|()| false)
+            }
+            Piece::Post { .. } if told && !self.tree.transit.is_free() => return Taken::Later,
+            Piece::Post { post } => {
+                let Some(reading) = read.reading(at) else {
+                    return Taken::Gone;
+                };
+                reading.take_post(now, state, &user, post, told)
+            }
+            Piece::Done {
+                author,
+                outcome: Ending::Complete | Ending::NothingNew,
+            } if author == user => {
+                if let Some(search) = read.search(at) {
+                    search.on_found();
+                }
+                state.on_read(now, &user);
+                Ok(false)
+            }
+            Piece::Done { .. } => Err(Rule::OutOfTurn),
+        };
+        match (checked, piece) {
+            (Ok(true), Piece::Post { post }) => {
+                self.show_next(
+                    Shown {
+                        read: handle,
+                        at,
+                        via: Via::Replica(name),
+                    },
+                    post,
+                );
+                Taken::Yes
+            }
+            (Ok(_), _) => Taken::Yes,
+            (Err(rule), _) => Taken::Broke(rule),
+        }
+    }
+
+    /// Puts a post where the next drain finds it.
+    fn show_next(&mut self, shown: Shown, post: &[u8]) {
+        // The place was found free before the post was taken.
+        let _ = self.tree.transit.put_post(shown, post);
+    }
+
+    /// An author whose posts are now kept here learns of it on the stream at hand. False: there is nothing to tell.
+    pub(in super::super) fn tell_holding(
+        &mut self,
+        now: Instant,
+        state: &State<P>,
+        stream: Handle,
+        author: UserId,
+    ) -> bool {
+        let view = state.copies.view(now, &state.posts, &author);
+        let holds = view.is_some_and(|view| !view.newest.is_none());
+        if holds && state.people.followed(&author).is_some() && !state.me.is_mute() {
+            let parcel = Parcel::new(None, Message::Follow, author);
+            self.streams.assign(now, stream, Role::Courier(parcel));
+            return true;
+        }
+        false
+    }
+}
+
+impl Reading {
+    /// Verifies a head that a holder sent, and that the copy may still be shown.
+    fn take_copied_head<P: Plan>(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        user: &UserId,
+        offer: &Offer<'_>,
+    ) -> Result<(), Rule> {
+        let record = Record::decode(offer.head)?;
+        let head = Log::<P>::read_head(&record).ok_or(Rule::Kind)?;
+        if expired(now, state, &head, offer) {
+            return Err(Rule::Lifetime);
+        }
+        self.take_head(now, state, user, offer).map(|_| ())
+    }
+
+    /// Verifies a head, keeps it if its author is followed, and begins its chain.
+    fn take_head<'a, P: Plan>(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        user: &UserId,
+        offer: &Offer<'a>,
+    ) -> Result<Head<'a>, Rule> {
+        let record = Record::decode(offer.head)?;
+        let head = Log::<P>::read_head(&record).ok_or(Rule::Kind)?;
+        if record.author != *user {
+            return Err(Rule::Author);
+        }
+        let followed = state.people.followed(user).is_some();
+        let verified = followed
+            && match state.offer_head(now, offer) {
+                Ok(HeadNews::Newer | HeadNews::Confirmed | HeadNews::Same) => true,
+                // Not compared with anything verified; or there is no room, or no time, to keep it.
+                Ok(HeadNews::Older) | Err(Rule::Full | Rule::Lifetime) => false,
+                Err(rule) => return Err(rule),
+            };
+        if !verified {
+            record.check::<P::Crypto>()?;
+            record.verify::<P::Crypto>(state.me.network())?;
+        }
+        self.chain = Chain::of_head(&head);
+        Ok(head)
+    }
+
+    /// Checks a post against the chain and keeps a copy. Tells whether it is to be shown, if anybody is `told`.
+    fn take_post<P: Plan>(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        user: &UserId,
+        bytes: &[u8],
+        told: bool,
+    ) -> Result<bool, Rule> {
+        let post = Post::decode::<P::Crypto>(bytes)?;
+        if post.header.user != *user {
+            return Err(Rule::Author);
+        }
+        if post.header.log != LOG {
+            return Err(Rule::OutOfTurn);
+        }
+        self.chain.check::<P::Crypto>(&post, state.me.network())?;
+        if state.people.followed(user).is_some() {
+            // Without room it is shown all the same.
+            let _ = state.offer_post(now, bytes);
+        }
+        Ok(told && self.shows(post.header.seq, PostKind::of_tag(post.header.kind)))
+    }
+
+    /// Whether a post is to be shown now; then it counts as shown. Posts of one person are shown in falling order, so
+    /// that what is above the lowest shown was shown, or is newer than this read.
+    pub(super) fn shows(&mut self, seq: u64, kind: PostKind) -> bool {
+        let shown = self.low != 0 && seq >= self.low;
+        if shown || self.left == 0 || kind != PostKind::Text {
+            return false;
+        }
+        self.low = seq;
+        self.left -= 1;
+        true
+    }
+
+    /// Whether an answer may end like this.
+    fn check_ending(&self, outcome: Ending, about: &About) -> Result<(), Rule> {
+        match outcome {
+            Ending::Unreached(_) => Ok(()),
+            Ending::Complete | Ending::NothingNew if !about.begun => Err(Rule::OutOfTurn),
+            Ending::Complete | Ending::NothingNew if !about.direct && !self.fresh => {
+                Err(Rule::Older)
+            }
+            Ending::NothingNew if self.chain.expect_seq > about.since => Err(Rule::Chain),
+            Ending::Complete | Ending::NothingNew => Ok(()),
+        }
+    }
+
+    /// Begins to show what is kept here, below what was shown.
+    pub(super) fn begin_showing<P: Plan>(
+        &mut self,
+        now: Instant,
+        state: &State<P>,
+        user: &UserId,
+        live: bool,
+    ) {
+        let view = state.copies.view(now, &state.posts, user);
+        self.cursor = view.map_or(PostId::NONE, |view| {
+            if view.newest.is_none() {
+                view.older
+            } else {
+                view.newest
+            }
+        });
+        self.stage = Stage::Showing { live };
+    }
+}
+
+/// Whether a head was confirmed since the read began, as far as clocks tell.
+fn is_fresh<P: Plan>(now: Instant, state: &State<P>, head: &Head<'_>, issued_ms: u64) -> bool {
+    if head.confirmed_ms == 0 || issued_ms == 0 {
+        return true;
+    }
+    // The author's clock may be off by as much as ours, and it signs once a second at most.
+    let off_ms = u64::from(state.me.clock().uncertainty_ms(now).unwrap_or(u32::MAX));
+    let tolerance_ms = off_ms.saturating_mul(2).saturating_add(HEAD_MS);
+    head.confirmed_ms.saturating_add(tolerance_ms) >= issued_ms
+}
+
+/// Whether a copy may not be shown any more.
+fn expired<P: Plan>(now: Instant, state: &State<P>, head: &Head<'_>, offer: &Offer<'_>) -> bool {
+    let keep_ms = u64::from(head.keep_ms);
+    if offer.sent.after_ms(offer.remaining_ms.min(keep_ms)) <= now {
+        return true;
+    }
+    let clock = state.me.clock();
+    let (Some(unix_ms), Some(off_ms)) = (clock.unix_ms(now), clock.uncertainty_ms(now)) else {
+        return false;
+    };
+    let until = head
+        .confirmed_ms
+        .saturating_add(keep_ms)
+        .saturating_add(u64::from(off_ms));
+    head.confirmed_ms != 0 && until <= unix_ms
+}

@@ -1,0 +1,299 @@
+//! What a read tells the application, one event at a time.
+//!
+//! Owns the order of events: a post that just came, own posts, posts kept here, who is missing, and the end. Posts lie
+//! in the log or the copies until they are polled. Invariant: a copy that expired between two polls is not shown.
+
+use crate::bounded::{Handle, List};
+use crate::id::UserId;
+use crate::output::{Event, Outcome, Person, QueryId, Via};
+use crate::plan::Plan;
+use crate::time::Instant;
+use crate::wire::frame::Unreached;
+use crate::wire::post::{Post, PostKind};
+
+use super::super::exchange::Exchange;
+use super::super::posts::{PostId, StoredPost};
+use super::super::state::State;
+use super::super::tree::job::{Job, Target};
+use super::{Read, Reading, Scope, Stage};
+
+/// A post that just came and is to be shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// In which read.
+    pub read: Handle,
+    /// Which of its people wrote it.
+    pub at: u16,
+    /// Who served it.
+    pub via: Via,
+}
+
+/// What is told next, with the post's bytes already in the caller's buffer.
+enum Next {
+    Post {
+        query: QueryId,
+        author: Person,
+        via: Via,
+        seen_ms: u64,
+        len: usize,
+    },
+    Missing {
+        query: QueryId,
+        author: Person,
+        reason: Unreached,
+    },
+    Done {
+        query: QueryId,
+        complete: bool,
+    },
+}
+
+impl<P: Plan> Exchange<P> {
+    /// The next event of a read. `buf` takes a post.
+    pub fn poll_event<'b>(&mut self, state: &mut State<P>, buf: &'b mut [u8]) -> Option<Event<'b>> {
+        Some(match self.next_told(state, buf)? {
+            Next::Post {
+                query,
+                author,
+                via,
+                seen_ms,
+                len,
+            } => {
+                // It was checked when it came, so it decodes.
+                let post = Post::decode::<P::Crypto>(buf.get(..len)?).ok()?;
+                Event::Post {
+                    query,
+                    author,
+                    log: post.header.log,
+                    seq: post.header.seq,
+                    time_ms: first_of(post.header.time_ms, seen_ms),
+                    text: post.text,
+                    via,
+                }
+            }
+            Next::Missing {
+                query,
+                author,
+                reason,
+            } => Event::Missing {
+                query,
+                author,
+                reason,
+            },
+            Next::Done { query, complete } => Event::QueryDone {
+                query,
+                outcome: Outcome::Read { complete },
+            },
+        })
+    }
+
+    fn next_told(&mut self, state: &mut State<P>, buf: &mut [u8]) -> Option<Next> {
+        if let Some((shown, len)) = self.tree.transit.take_post(buf) {
+            let user = self.user_at(shown.read, shown.at)?;
+            let read = self.reads.get(shown.read)?;
+            let author = read.person(state, &user)?;
+            let seen_ms = state.me.unix_ms(self.now);
+            return Some(Next::Post {
+                query: read.query?,
+                author,
+                via: shown.via,
+                seen_ms,
+                len,
+            });
+        }
+        if !self.reads.telling {
+            return None;
+        }
+        for index in 0..self.reads.reads.slots() {
+            let Some((handle, read)) = self.reads.reads.at_mut(index) else {
+                continue;
+            };
+            let targets = self
+                .tree
+                .job(read.job)
+                .map_or(&[] as &[Target], Job::targets);
+            if let Some(next) = read.next_told(self.now, state, targets, buf) {
+                return Some(next);
+            }
+            if read.is_over() {
+                let done = read.query.map(|query| Next::Done {
+                    query,
+                    complete: !read.incomplete,
+                });
+                self.drop_read(state, handle);
+                if done.is_some() {
+                    return done;
+                }
+            }
+        }
+        self.reads.telling = false;
+        None
+    }
+}
+
+impl<P: Plan> Read<P> {
+    /// Whether everybody was read and everything was told.
+    fn is_over(&self) -> bool {
+        self.readings
+            .iter()
+            .all(|reading| reading.stage == Stage::Over)
+    }
+
+    /// Who somebody in this read is; `None` when they were unfollowed meanwhile.
+    fn person(&self, state: &State<P>, user: &UserId) -> Option<Person> {
+        match self.scope {
+            Scope::One(person) => Some(person),
+            Scope::Everyone => {
+                let name = state.people.followed(user)?.name;
+                Some(Person { user: *user, name })
+            }
+        }
+    }
+
+    fn next_told(
+        &mut self,
+        now: Instant,
+        state: &State<P>,
+        targets: &[Target],
+        buf: &mut [u8],
+    ) -> Option<Next> {
+        let Some(query) = self.query else {
+            for reading in self.readings.iter_mut() {
+                if matches!(reading.stage, Stage::Showing { .. } | Stage::Missing(_)) {
+                    reading.stage = Stage::Over;
+                }
+            }
+            return None;
+        };
+        if let Some(next) = self.next_own(state, query, buf) {
+            return Some(next);
+        }
+        for (at, Target { user, .. }) in (0_u16..).zip(targets) {
+            // Whoever was unfollowed meanwhile is left out.
+            let author = self.person(state, user);
+            let Some(reading) = self.reading(at) else {
+                continue;
+            };
+            match reading.stage {
+                Stage::Showing { live } => {
+                    let via = if live {
+                        Via::Author
+                    } else {
+                        Via::Replica(state.me.name())
+                    };
+                    if let Some((seen_ms, len)) = reading.next_kept(now, state, user, buf)
+                        && let Some(author) = author
+                    {
+                        return Some(Next::Post {
+                            query,
+                            author,
+                            via,
+                            seen_ms,
+                            len,
+                        });
+                    }
+                }
+                Stage::Missing(reason) => {
+                    reading.stage = Stage::Over;
+                    if let Some(author) = author {
+                        self.incomplete = true;
+                        return Some(Next::Missing {
+                            query,
+                            author,
+                            reason,
+                        });
+                    }
+                }
+                Stage::Unknown
+                | Stage::Looking
+                | Stage::Ready
+                | Stage::Asking
+                | Stage::Lacking(_)
+                | Stage::Searching(_)
+                | Stage::Over => {}
+            }
+        }
+        None
+    }
+
+    /// The next own post.
+    fn next_own(&mut self, state: &State<P>, query: QueryId, buf: &mut [u8]) -> Option<Next> {
+        while let Some(post) = state.posts.get(self.own).filter(|_| self.own_left > 0) {
+            self.own = post.older;
+            if let Some((PostKind::Text, len)) = copy_post::<P>(&post, buf) {
+                self.own_left -= 1;
+                let author = Person {
+                    user: state.me.user(),
+                    name: state.me.name(),
+                };
+                let seen_ms = post.seen_ms;
+                return Some(Next::Post {
+                    query,
+                    author,
+                    via: Via::Own,
+                    seen_ms,
+                    len,
+                });
+            }
+        }
+        self.own = PostId::NONE;
+        None
+    }
+}
+
+impl Reading {
+    /// The next post of a person that is kept here. After the last one the person is done with.
+    fn next_kept<P: Plan>(
+        &mut self,
+        now: Instant,
+        state: &State<P>,
+        user: &UserId,
+        buf: &mut [u8],
+    ) -> Option<(u64, usize)> {
+        let view = state.copies.view(now, &state.posts, user);
+        while let Some(view) = &view
+            && let Some(post) = state.posts.get(self.cursor).filter(|_| self.left > 0)
+        {
+            self.cursor = post.older;
+            if state.posts.get(post.older).is_none() && post.seq > first_of_part(state, view.older)
+            {
+                // The part below is not joined to this one.
+                self.cursor = view.older;
+            }
+            if let Some((kind, len)) = copy_post::<P>(&post, buf)
+                && self.shows(post.seq, kind)
+            {
+                return Some((post.seen_ms, len));
+            }
+        }
+        self.stage = Stage::Over;
+        None
+    }
+}
+
+/// The number of the first post of the earlier part of a copy, or the highest number if there is no such part.
+fn first_of_part<P: Plan>(state: &State<P>, older: PostId) -> u64 {
+    state.posts.get(older).map_or(u64::MAX, |post| post.seq)
+}
+
+/// Copies a post to `buf`, and tells its kind.
+fn copy_post<P: Plan>(post: &StoredPost<'_>, buf: &mut [u8]) -> Option<(PostKind, usize)> {
+    let kind = Post::decode::<P::Crypto>(post.bytes).ok()?.header.kind;
+    let len = post.bytes.len();
+    buf.get_mut(..len)?.copy_from_slice(post.bytes);
+    Some((PostKind::of_tag(kind), len))
+}
+
+/// The earlier of two dates in Unix ms, of which 0 means unknown.
+const fn first_of(claimed_ms: u64, seen_ms: u64) -> u64 {
+    match (claimed_ms, seen_ms) {
+        (0, known) | (known, 0) => known,
+        (claimed_ms, seen_ms) => {
+            if claimed_ms < seen_ms {
+                claimed_ms
+            } else {
+                seen_ms
+            }
+        }
+    }
+}
