@@ -10,8 +10,10 @@ use crate::ntp::Estimate;
 
 /// How far off a machine's own clock is taken to be, in ms: nobody vouches for it.
 pub const SYSTEM_UNCERTAINTY_MS: u32 = 1_000;
-/// How often the system's clock is read again, in ms.
+/// How often core is told the date again while the system's clock serves, in ms.
 const SYSTEM_READ_MS: u64 = 60_000;
+/// By how much the system's clock gets ahead between two turns when it was set or the machine slept, in µs.
+const JUMP_US: i64 = 2_000_000;
 
 /// The monotonic clock, and what the system's clock said when it was started.
 #[derive(Clone, Copy, Debug)]
@@ -89,19 +91,26 @@ pub struct Date {
     offset_us: i64,
     uncertainty_ms: u32,
     set_at: Instant,
+    /// By how much the system's clock was ahead of the timebase when it was last looked at, in µs.
+    system_lead_us: i64,
 }
 
 impl Date {
     /// The date as the system's clock shows it.
     #[must_use]
     pub fn of_system(timebase: Timebase, now: Instant) -> Self {
-        let offset = i128::from(system_unix_us()) - i128::from(timebase.unix_us(now));
+        Self::of_clock(timebase, now, system_unix_us())
+    }
+
+    fn of_clock(timebase: Timebase, now: Instant, system_us: u64) -> Self {
+        let lead = clamp(i128::from(system_us) - i128::from(timebase.unix_us(now)));
         Self {
             timebase,
             source: Source::System,
-            offset_us: clamp(offset),
+            offset_us: lead,
             uncertainty_ms: SYSTEM_UNCERTAINTY_MS,
             set_at: now,
+            system_lead_us: lead,
         }
     }
 
@@ -114,19 +123,29 @@ impl Date {
         self.set_at = now;
     }
 
-    /// When the system's clock is to be read again; never once time servers have answered.
+    /// When core is to be told again what the system's clock shows; never once time servers have answered.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         (self.source == Source::System).then(|| self.set_at.after_ms(SYSTEM_READ_MS))
     }
 
-    /// Reads the system's clock again if that is due, and tells whether it did.
+    /// Reads the system's clock again if that is due or it has jumped ahead, and tells whether it did. Call it in every
+    /// turn: the monotonic clock stands still while a machine sleeps, and what the time servers said of it then holds no
+    /// longer.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        self.look(now, system_unix_us())
+    }
+
+    fn look(&mut self, now: Instant, system_us: u64) -> bool {
+        let system = Self::of_clock(self.timebase, now, system_us);
+        let ahead_us = system.system_lead_us.saturating_sub(self.system_lead_us);
+        self.system_lead_us = system.system_lead_us;
         let due = self.next_deadline().is_some_and(|at| at <= now);
-        if due {
-            *self = Self::of_system(self.timebase, now);
+        if due || ahead_us > JUMP_US {
+            *self = system;
+            return true;
         }
-        due
+        false
     }
 
     /// What core is to be told.
@@ -196,6 +215,33 @@ mod tests {
         assert_eq!(date.next_deadline(), None);
         assert!(!date.handle_timeout(now.after_s(3_600)));
         assert_eq!(date.age_ms(now.after_s(60)), 60_000);
+    }
+
+    #[test]
+    fn after_a_sleep_the_system_serves_until_servers_answer_again() {
+        let timebase = Timebase::start();
+        let now = timebase.now();
+        let mut date = Date::of_system(timebase, now);
+        let estimate = Estimate {
+            offset_us: 7,
+            uncertainty_us: 1_000,
+            servers: 1,
+        };
+        date.on_estimate(now, &estimate);
+        let system_us = system_unix_us();
+        assert!(!date.look(now, system_us));
+        // Small steps, and those back, are the servers' to judge.
+        assert!(!date.look(now, system_us + 1_900_000));
+        assert!(!date.look(now, system_us - 3_600_000_000));
+        assert_eq!(date.source(), Source::Ntp(1));
+        date.look(now, system_us);
+        date.on_estimate(now, &estimate);
+        assert!(date.look(now, system_us + 600_000_000));
+        assert_eq!(date.source(), Source::System);
+        let unix_ms = date.setting(now).unix_ms;
+        assert_eq!(unix_ms, (system_us + 600_000_000) / 1000);
+        date.on_estimate(now, &estimate);
+        assert_eq!(date.source(), Source::Ntp(1));
     }
 
     #[test]

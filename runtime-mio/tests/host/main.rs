@@ -21,14 +21,14 @@ use serde_json::{Value, json};
 use strandline_mio::{Application, Exit, Failure, Home, Host, Options, Ready, Stopper};
 
 /// How long anything may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A folder that goes when the test ends.
-pub struct Scratch(PathBuf);
+struct Scratch(PathBuf);
 
 impl Scratch {
     /// Makes it.
-    pub fn new() -> Self {
+    fn new() -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let n = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("strandline-host-{}-{n}", std::process::id());
@@ -38,7 +38,7 @@ impl Scratch {
     }
 
     /// Where it is, or a name in it.
-    pub fn path(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -50,7 +50,7 @@ impl Drop for Scratch {
 }
 
 /// Options for a node of this machine, on a free port, without time servers.
-pub fn options(name: &str, join: &[SocketAddr]) -> Options {
+fn options(name: &str, join: &[SocketAddr]) -> Options {
     Options {
         name: Some(name.into()),
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -62,8 +62,8 @@ pub fn options(name: &str, join: &[SocketAddr]) -> Options {
 }
 
 /// A host that runs on a thread of its own.
-pub struct Running {
-    pub ready: Ready,
+struct Running {
+    ready: Ready,
     stopper: Stopper,
     thread: Option<JoinHandle<Result<(), Failure>>>,
 }
@@ -77,17 +77,17 @@ impl Application for Announce {
 }
 
 /// Opens a host on this home and closes it again.
-pub fn open(dir: &Path, options: &Options) -> Result<Host, Failure> {
+fn open(dir: &Path, options: &Options) -> Result<Host, Failure> {
     Host::open(Home::open(dir)?, options)
 }
 
 /// What keeps a host from opening.
-pub fn failure(dir: &Path, options: &Options) -> Failure {
+fn failure(dir: &Path, options: &Options) -> Failure {
     open(dir, options).err().unwrap()
 }
 
 /// Runs a host and waits until it is ready.
-pub fn up(dir: &Path, options: &Options) -> Running {
+fn up(dir: &Path, options: &Options) -> Running {
     let mut host = open(dir, options).unwrap();
     let stopper = host.stopper();
     let (announce, announced) = channel();
@@ -101,17 +101,17 @@ pub fn up(dir: &Path, options: &Options) -> Running {
 
 impl Running {
     /// Where it listens.
-    pub fn addr(&self) -> SocketAddr {
+    fn addr(&self) -> SocketAddr {
         self.ready.listen
     }
 
     /// The handle of its user.
-    pub fn handle(&self) -> String {
+    fn handle(&self) -> String {
         self.ready.handle.to_string()
     }
 
     /// Gives a command and returns its exit and answer.
-    pub fn call(&self, name: &str, arguments: &Value) -> (Exit, Value) {
+    fn call(&self, name: &str, arguments: &Value) -> (Exit, Value) {
         let body = arguments.to_string();
         let len = body.len();
         let head = format!("POST /v1/{name} HTTP/1.1\r\nContent-Length: {len}\r\n");
@@ -124,19 +124,14 @@ impl Running {
     }
 
     /// Gives a command that is to succeed.
-    pub fn ok(&self, name: &str, arguments: &Value) -> Value {
+    fn ok(&self, name: &str, arguments: &Value) -> Value {
         let (exit, answer) = self.call(name, arguments);
         assert_eq!(exit, Exit::Ok, "{name} {arguments}: {answer}");
         answer
     }
 
     /// Repeats a command until its answer is as wanted.
-    pub fn until(
-        &self,
-        name: &str,
-        arguments: &Value,
-        wanted: impl Fn(Exit, &Value) -> bool,
-    ) -> Value {
+    fn until(&self, name: &str, arguments: &Value, wanted: impl Fn(Exit, &Value) -> bool) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
             let (exit, answer) = self.call(name, arguments);
@@ -149,7 +144,7 @@ impl Running {
     }
 
     /// Sends raw bytes, and returns head and body of what comes until the node closes.
-    pub fn exchange(&self, request: &str) -> (String, String) {
+    fn exchange(&self, request: &str) -> (String, String) {
         let mut socket = UnixStream::connect(&self.ready.control).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.write_all(request.as_bytes()).unwrap();
@@ -160,19 +155,19 @@ impl Running {
     }
 
     /// Stops it as a user does.
-    pub fn stop(mut self) {
+    fn stop(mut self) {
         self.stopper.stop();
         self.join();
     }
 
     /// Stops it like a crash.
-    pub fn kill(mut self) {
+    fn kill(mut self) {
         self.stopper.halt();
         self.join();
     }
 
     /// Waits for its end.
-    pub fn join(&mut self) {
+    fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap().unwrap();
         }
@@ -189,6 +184,6 @@ impl Drop for Running {
 }
 
 /// No arguments.
-pub fn none() -> Value {
+fn none() -> Value {
     json!({})
 }

@@ -86,8 +86,8 @@ fn a_node_that_stops_is_forgotten_and_a_killed_one_does_not_stop_the_rest() {
     let Some(first) = nodes.first().map(Running::addr) else {
         return;
     };
-    nodes.pop().map(Running::kill);
-    nodes.pop().map(Running::stop);
+    nodes.pop().unwrap().kill();
+    nodes.pop().unwrap().stop();
     let late = up(&scratch.path("late"), &options("late", &[first]));
     late.ok("put", &json!({ "key": "k", "value": "v" }));
     for node in &nodes {
@@ -101,7 +101,7 @@ fn saved_contacts_are_a_way_back_in() {
     let mut nodes = network(&scratch, 3);
     let home = scratch.path("n2");
     let began = std::time::Instant::now();
-    nodes.pop().map(Running::stop);
+    nodes.pop().unwrap().stop();
     let back = up(&home, &options("n2", &[]));
     assert!(began.elapsed() < PATIENCE);
     assert!(peers(&back) > 0);
