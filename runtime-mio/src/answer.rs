@@ -379,10 +379,10 @@ pub fn deed(command: &Command) -> String {
         Command::Whoami => "say who you are".into(),
         Command::Status => "say how the node is".into(),
         Command::Peers => "list the peers".into(),
-        Command::Lookup { key, .. } => format!("look up {key}"),
-        Command::Put { key, .. } => format!("store a value at {key}"),
-        Command::Get { key } => format!("read the values at {key}"),
-        Command::Send { key, .. } => format!("send to {key}"),
+        Command::Lookup { key, .. } => format!("look up the key {}", key.text),
+        Command::Put { key, .. } => format!("store a value at {}", key.text),
+        Command::Get { key } => format!("read the values at {}", key.text),
+        Command::Send { key, .. } => format!("send to {}", key.text),
         Command::Export => "export".into(),
         Command::Stop => "stop".into(),
     }
@@ -534,7 +534,7 @@ fn followed(command: &Command, person: &Person, delivered: bool, stored: bool) -
 fn stored(command: &Command, accepted: u8, wanted: u8) -> Answer {
     let mut body = json!({ "v": 1 });
     if let (Command::Put { key, .. }, Some(fields)) = (command, body.as_object_mut()) {
-        fields.insert("key".into(), key.to_string().into());
+        fields.insert("key".into(), key.key.to_string().into());
         fields.insert("accepted".into(), accepted.into());
         fields.insert("wanted".into(), wanted.into());
     }
@@ -544,7 +544,7 @@ fn stored(command: &Command, accepted: u8, wanted: u8) -> Answer {
 fn sent(command: &Command, accepted: bool) -> Answer {
     let mut body = json!({ "v": 1 });
     if let (Command::Send { key, .. }, Some(fields)) = (command, body.as_object_mut()) {
-        fields.insert("key".into(), key.to_string().into());
+        fields.insert("key".into(), key.key.to_string().into());
         fields.insert("accepted".into(), accepted.into());
     }
     Answer::ok(body)
@@ -566,13 +566,13 @@ fn reading(command: &Command, gathered: &Gathered, complete: bool, me: &Myself) 
         Command::Whois { .. } => whois(gathered),
         Command::Lookup { key, .. } => {
             let body = json!({
-                "v": 1, "key": key.to_string(), "complete": complete, "nodes": gathered.contacts,
+                "v": 1, "key": key.key.to_string(), "complete": complete, "nodes": gathered.contacts,
             });
             Some(partly(complete, body))
         }
         Command::Get { key } => (complete || !gathered.values.is_empty()).then(|| {
             let body = json!({
-                "v": 1, "key": key.to_string(), "complete": complete, "values": gathered.values,
+                "v": 1, "key": key.key.to_string(), "complete": complete, "values": gathered.values,
             });
             partly(complete, body)
         }),
@@ -702,6 +702,7 @@ mod tests {
     use strandline_core::name::Name;
 
     use super::*;
+    use crate::command::NamedKey;
 
     const QUERY: QueryId = QueryId(1);
 
@@ -972,7 +973,7 @@ mod tests {
     #[test]
     fn values_are_text_where_they_are_and_digits_always() {
         let get = Command::Get {
-            key: crate::command::key_of("k"),
+            key: NamedKey::new("k"),
         };
         let value = |bytes| Event::Value {
             query: QUERY,
@@ -996,16 +997,16 @@ mod tests {
     #[test]
     fn every_outcome_has_the_exit_code_of_the_contract() {
         let bob = Handle::parse("bob").unwrap();
-        let key = crate::command::key_of("k");
+        let key = NamedKey::new("k");
         let follow = Command::Follow { handle: bob };
         let unfollow = Command::Unfollow { handle: bob };
         let put = Command::Put {
-            key,
+            key: key.clone(),
             value: "v".into(),
             ttl_s: 1,
         };
         let send = Command::Send {
-            key,
+            key: key.clone(),
             text: "t".into(),
         };
         let text = || Command::Post { text: "t".into() };
@@ -1044,13 +1045,13 @@ mod tests {
                 &put,
                 stored(5),
                 Exit::Ok,
-                format!(r#"{{"v":1,"key":"{key}","accepted":5,"wanted":5}}"#),
+                format!(r#"{{"v":1,"key":"{}","accepted":5,"wanted":5}}"#, key.key),
             ),
             (
                 &send,
                 Outcome::Delivered { accepted: false },
                 Exit::Ok,
-                format!(r#"{{"v":1,"key":"{key}","accepted":false}}"#),
+                format!(r#"{{"v":1,"key":"{}","accepted":false}}"#, key.key),
             ),
         ] {
             let answer = after(command, &[], &[outcome]);

@@ -38,6 +38,26 @@ pub const NAMES: [&str; 16] = [
     "stop",
 ];
 
+/// A key as a person named it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamedKey {
+    /// The key.
+    pub key: Key,
+    /// What was typed.
+    pub text: String,
+}
+
+impl NamedKey {
+    /// The key that a person names: 64 hex digits are the key itself, anything else is hashed.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self {
+            key: Key::parse_hex(text).unwrap_or_else(|| Key::of_text::<Ed25519>(text)),
+            text: text.into(),
+        }
+    }
+}
+
 /// A command with its arguments.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
@@ -87,14 +107,14 @@ pub enum Command {
     /// Find the nodes nearest to a key.
     Lookup {
         /// The key.
-        key: Key,
+        key: NamedKey,
         /// Show also those that were asked on the way.
         trace: bool,
     },
     /// Store a value.
     Put {
         /// Where.
-        key: Key,
+        key: NamedKey,
         /// The value.
         value: String,
         /// For how long.
@@ -103,12 +123,12 @@ pub enum Command {
     /// Read the values at a key.
     Get {
         /// Where.
-        key: Key,
+        key: NamedKey,
     },
     /// Send a message to the node nearest to a key.
     Send {
         /// The key.
-        key: Key,
+        key: NamedKey,
         /// The message.
         text: String,
     },
@@ -142,12 +162,6 @@ impl Call {
             timeout_ms: timeout_ms.unwrap_or(TIMEOUT_DEFAULT_MS),
         })
     }
-}
-
-/// The key that a person names: 64 hex digits are the key itself, anything else is hashed.
-#[must_use]
-pub fn key_of(text: &str) -> Key {
-    Key::parse_hex(text).unwrap_or_else(|| Key::of_text::<Ed25519>(text))
 }
 
 struct Arguments<'n> {
@@ -290,8 +304,8 @@ impl<'n> Arguments<'n> {
         Handle::parse(text).map_err(|error| usage(self.name, format!("{text:?}: {error}")))
     }
 
-    fn key(&self) -> Result<Key, Failure> {
-        self.needed("key").map(key_of)
+    fn key(&self) -> Result<NamedKey, Failure> {
+        self.needed("key").map(NamedKey::new)
     }
 }
 
@@ -338,11 +352,14 @@ mod tests {
             read("timeline", r#"{"handle":null,"limit":null}"#),
             timeline
         );
-        let key = key_of("k");
+        let key = NamedKey::new("k");
         let (trace, ttl_s) = (false, TTL_MAX_S);
         assert_eq!(
             read("lookup", r#"{"key":"k"}"#),
-            Command::Lookup { key, trace }
+            Command::Lookup {
+                key: key.clone(),
+                trace
+            }
         );
         let value = "v".into();
         assert_eq!(
@@ -406,8 +423,9 @@ mod tests {
     #[test]
     fn a_key_is_its_digits_or_the_hash_of_its_text() {
         let digits = "0123456789abcdef".repeat(4);
-        assert_eq!(key_of(&digits).to_string(), digits);
-        assert_eq!(key_of("k"), Key::of_text::<Ed25519>("k"));
-        assert_ne!(key_of("k"), key_of("K"));
+        assert_eq!(NamedKey::new(&digits).key.to_string(), digits);
+        let key = |text| NamedKey::new(text).key;
+        assert_eq!(key("k"), Key::of_text::<Ed25519>("k"));
+        assert_ne!(key("k"), key("K"));
     }
 }

@@ -787,12 +787,12 @@ impl Host {
             Command::Following { handle } => one(node.following(now, handle.as_ref(), within)),
             Command::Followers { handle } => one(node.followers(now, handle.as_ref(), within)),
             Command::Whois { handle } => one(node.whois(now, handle, within)),
-            Command::Lookup { key, .. } => one(node.lookup(now, *key, within)),
+            Command::Lookup { key, .. } => one(node.lookup(now, key.key, within)),
             Command::Put { key, value, ttl_s } => {
-                one(node.put(now, *key, value.as_bytes(), *ttl_s, within))
+                one(node.put(now, key.key, value.as_bytes(), *ttl_s, within))
             }
-            Command::Get { key } => one(node.get(now, *key, within)),
-            Command::Send { key, text } => one(node.send(now, *key, text.as_bytes(), within)),
+            Command::Get { key } => one(node.get(now, key.key, within)),
+            Command::Send { key, text } => one(node.send(now, key.key, text.as_bytes(), within)),
             Command::Export => {
                 let handle = Handle::of(self.me.person.name, &self.me.person.user);
                 let posts = node.timeline(now, Some(&handle), within);
