@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::{Scratch, failure, none, open, options, up};
 use serde_json::Value;
+use strandline_core::id::UserId;
+use strandline_core::output::{Class, PersistId, Stored};
 use strandline_mio::home::{DATABASE_FILE, IDENTITY_FILE, NODE_FILE};
+use strandline_mio::store::Store;
 use strandline_mio::{Exit, Home};
 
 #[test]
@@ -180,6 +183,42 @@ fn a_database_without_its_identity_is_not_given_to_another() {
     let refused = failure(&alice, &options("bob", &[]));
     assert_eq!(refused.exit, Exit::Damaged);
     assert!(refused.why.contains("another identity"), "{refused}");
+}
+
+#[test]
+fn a_start_that_was_interrupted_before_there_was_an_identity_is_made_good() {
+    let scratch = Scratch::new();
+    let home = scratch.path("home");
+    fs::create_dir(&home).unwrap();
+    let nobody = UserId::from_bytes([1; 32]);
+    Store::create(&home.join(DATABASE_FILE), &nobody, false).unwrap();
+    fs::write(home.join(NODE_FILE), "left over").unwrap();
+    up(&home, &options("alice", &[])).stop();
+    up(&home, &options("alice", &[])).stop();
+}
+
+#[test]
+fn a_database_whose_identity_is_missing_is_not_given_to_a_new_one() {
+    let scratch = Scratch::new();
+    let home = scratch.path("home");
+    fs::create_dir(&home).unwrap();
+    let path = home.join(DATABASE_FILE);
+    let owner = UserId::from_bytes([1; 32]);
+    let mut store = Store::create(&path, &owner, false).unwrap();
+    let contact = Stored {
+        class: Class::Contact,
+        key: &[1; 32],
+        value: Some(&[2; 18]),
+    };
+    store.persist(PersistId(1), contact);
+    assert_eq!(store.commit(), Some(Ok(PersistId(1))));
+    drop(store);
+    let before = fs::read(&path).unwrap();
+    let refused = failure(&home, &options("alice", &[]));
+    assert_eq!(refused.exit, Exit::Damaged);
+    assert!(refused.next.contains("identity restore"), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert!(!home.join(IDENTITY_FILE).exists());
 }
 
 #[test]
