@@ -106,7 +106,7 @@ impl<P: Plan> Exchange<P> {
     /// Opens streams for errands, as long as there are any.
     fn run_errands(&mut self, now: Instant, state: &mut State<P>) {
         while let Some((id, errand)) = state.errands.take() {
-            let parcel = Parcel::new(Some(id), errand.message, errand.user);
+            let parcel = Parcel::new(id, errand.message, errand.user);
             if self
                 .streams
                 .open(now, errand.address, Role::Courier(parcel))

@@ -50,10 +50,7 @@ impl<P: Plan> Exchange<P> {
         let Some(about) = self.about(job, slot, at) else {
             return Taken::Gone;
         };
-        let sent = self
-            .streams
-            .get(stream)
-            .map_or(now, |stream| stream.written);
+        let sent = self.streams.get(stream).map_or(now, |stream| stream.used);
         let Some(read) = self.reads.get_mut(handle) else {
             return Taken::Gone;
         };
@@ -172,10 +169,7 @@ impl<P: Plan> Exchange<P> {
         (handle, at): (Handle, u16),
         piece: &Piece<'_>,
     ) -> Taken {
-        let sent = self
-            .streams
-            .get(stream)
-            .map_or(now, |stream| stream.written);
+        let sent = self.streams.get(stream).map_or(now, |stream| stream.used);
         let Some(user) = self.user_at(handle, at) else {
             return Taken::Gone;
         };
@@ -256,7 +250,7 @@ impl<P: Plan> Exchange<P> {
         let view = state.copies.view(now, &state.posts, &author);
         let holds = view.is_some_and(|view| !view.newest.is_none());
         if holds && state.people.followed(&author).is_some() && !state.me.is_mute() {
-            let parcel = Parcel::new(None, Message::Follow, author);
+            let parcel = Parcel::after_answer(Message::Follow, author);
             self.streams.assign(now, stream, Role::Courier(parcel));
             return true;
         }

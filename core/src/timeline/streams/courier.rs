@@ -26,18 +26,40 @@ pub struct Parcel {
     errand: Option<ErrandId>,
     message: Message,
     user: UserId,
-    sent: bool,
+    step: Step,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    /// The other side is still to say `End` to what the stream was used for before.
+    Ending,
+    /// It is to be written.
+    Ready,
+    /// It was written.
+    Sent,
 }
 
 impl Parcel {
     /// Something still to be said to `user`; `errand` wants to know how it ended.
     #[must_use]
-    pub const fn new(errand: Option<ErrandId>, message: Message, user: UserId) -> Self {
+    pub const fn new(errand: ErrandId, message: Message, user: UserId) -> Self {
         Self {
-            errand,
+            errand: Some(errand),
             message,
             user,
-            sent: false,
+            step: Step::Ready,
+        }
+    }
+
+    /// Something to be said on a stream as soon as the answer on it has ended.
+    #[must_use]
+    pub const fn after_answer(message: Message, user: UserId) -> Self {
+        Self {
+            errand: None,
+            message,
+            user,
+            step: Step::Ending,
         }
     }
 }
@@ -52,7 +74,7 @@ impl<P: Plan> Exchange<P> {
         room: usize,
         buf: &mut [u8],
     ) -> Option<usize> {
-        if parcel.sent {
+        if parcel.step != Step::Ready {
             return None;
         }
         let len = match parcel.message {
@@ -73,7 +95,7 @@ impl<P: Plan> Exchange<P> {
         if parcel.message == Message::Deleted {
             self.finish_parcel(state, handle, parcel, true);
         } else if let Some(Role::Courier(parcel)) = self.streams.role_mut(handle) {
-            parcel.sent = true;
+            parcel.step = Step::Sent;
         }
         Some(len)
     }
@@ -111,38 +133,43 @@ impl<P: Plan> Exchange<P> {
         parcel: &Parcel,
         frame: &Frame<'_>,
     ) -> Taken {
-        let fetching = parcel.message == Message::FetchOwn;
+        if parcel.step == Step::Ending && *frame == Frame::End {
+            let ready = Parcel {
+                step: Step::Ready,
+                ..*parcel
+            };
+            self.streams.assign(now, handle, Role::Courier(ready));
+            return Taken::Yes;
+        }
+        let sent = parcel.step == Step::Sent;
+        let fetching = parcel.message == Message::FetchOwn && sent;
         let delivered = match frame {
             Frame::Working => return Taken::Yes,
             Frame::Head {
                 record,
                 remaining_ms,
-            } if fetching && parcel.sent => {
-                let sent = self
-                    .streams
-                    .get(handle)
-                    .map_or(now, |stream| stream.written);
-                let remaining_ms = u64::from(*remaining_ms);
+            } if fetching => {
+                let stream = self.streams.get(handle);
                 let offer = Offer {
                     head: record,
-                    sent,
-                    remaining_ms,
+                    sent: stream.map_or(now, |stream| stream.used),
+                    remaining_ms: u64::from(*remaining_ms),
                 };
                 return match state.offer_head(now, &offer) {
                     Ok(_) => Taken::Yes,
                     Err(rule) => Taken::Broke(rule),
                 };
             }
-            Frame::Post { post } if fetching && parcel.sent => {
+            Frame::Post { post } if fetching => {
                 return match state.offer_post(now, post) {
                     Ok(_) => Taken::Yes,
                     Err(rule) => Taken::Broke(rule),
                 };
             }
-            Frame::Done { .. } if fetching && parcel.sent => return Taken::Yes,
-            Frame::End if fetching && parcel.sent => true,
-            Frame::Done { .. } if parcel.sent => true,
-            Frame::Refused { .. } if parcel.sent => false,
+            Frame::Done { .. } if fetching => return Taken::Yes,
+            Frame::End if fetching => true,
+            Frame::Done { .. } if sent => true,
+            Frame::Refused { .. } if sent => false,
             Frame::Done { .. }
             | Frame::Refused { .. }
             | Frame::Follow { .. }

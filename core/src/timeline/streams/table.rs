@@ -57,8 +57,9 @@ pub struct Stream {
     pub role: Role,
     /// Round-trip time in ms, as opening it took; 0 while unknown and on streams that the peer opened.
     pub rtt_ms: u32,
-    /// When the last frame was written, or the request taken.
-    pub written: Instant,
+    /// A peer's: when the last frame was written, or the request taken. The own: when it was opened, so no later than
+    /// what was asked on it.
+    pub used: Instant,
     state: State,
     incoming: bool,
     queued: bool,
@@ -168,6 +169,7 @@ impl<P: Plan> Streams<P> {
             return false;
         };
         stream.state = State::Open;
+        stream.used = now;
         stream.rtt_ms = u32::try_from(now.since_ms(stream.moved)).unwrap_or(u32::MAX);
         self.moved(now, handle);
         self.queue(handle);
@@ -233,7 +235,7 @@ impl<P: Plan> Streams<P> {
     pub fn assign(&mut self, now: Instant, handle: Handle, role: Role) {
         if let Some(stream) = self.slab.get_mut(handle) {
             stream.role = role;
-            stream.written = now;
+            stream.used = now;
         }
         self.moved(now, handle);
         self.queue(handle);
@@ -297,7 +299,9 @@ impl<P: Plan> Streams<P> {
     pub fn wrote(&mut self, now: Instant, handle: Handle, len: usize) {
         if let Some(stream) = self.slab.get_mut(handle) {
             stream.room = stream.room.saturating_sub(len);
-            stream.written = now;
+            if stream.incoming {
+                stream.used = now;
+            }
         }
         self.moved(now, handle);
         self.queue(handle);
@@ -362,7 +366,7 @@ impl Stream {
             peer,
             role,
             rtt_ms: 0,
-            written: now,
+            used: now,
             state,
             incoming: false,
             queued: false,

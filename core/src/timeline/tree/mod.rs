@@ -162,7 +162,11 @@ impl<P: Plan> Exchange<P> {
     ) -> Taken {
         let piece = match frame {
             Frame::Working => return Taken::Yes,
-            Frame::End => return self.handle_end(now, state, stream, (job, slot)),
+            // A child that had answered for everyone would have left by now.
+            Frame::End => {
+                self.lose_child(now, state, (job, slot), Unreached::Invalid);
+                return Taken::Gone;
+            }
             Frame::Refused { .. } => {
                 self.lose_child(now, state, (job, slot), Unreached::Refused);
                 return Taken::Gone;
@@ -198,13 +202,17 @@ impl<P: Plan> Exchange<P> {
             target.is_some_and(|target| log.is_none_or(|log| target.log == log))
         });
         let at = at.and_then(|at| u16::try_from(at).ok());
-        match (at, asked.up) {
+        let taken = match (at, asked.up) {
             (None, _) => Taken::Broke(Rule::OutOfTurn),
             (Some(at), Up::Read(read)) => {
                 self.read_answer(now, state, (read, stream), (job, slot, at), &piece)
             }
             (Some(at), Up::Stream(up)) => self.pass_on(state, up, (job, slot, at), &piece, raw),
+        };
+        if let (Taken::Yes, Piece::Done { .. }) = (taken, piece) {
+            self.finish_child(now, state, stream, (job, slot));
         }
+        taken
     }
 
     /// Sends a frame of a child up, as it came.
@@ -267,28 +275,29 @@ impl<P: Plan> Exchange<P> {
         }
     }
 
-    /// A child says that it has dealt with everything.
-    fn handle_end(
+    /// A child that has nothing left to answer leaves its place; its stream may have one more thing to carry.
+    pub(super) fn finish_child(
         &mut self,
         now: Instant,
         state: &mut State<P>,
         stream: Handle,
         (handle, slot): (Handle, u8),
-    ) -> Taken {
-        let Some(job) = self.tree.job_mut(handle) else {
-            return Taken::Gone;
+    ) {
+        let Some(job) = self
+            .tree
+            .job_mut(handle)
+            .filter(|job| job.is_answered(slot))
+        else {
+            return;
         };
-        if !job.is_answered(slot) {
-            self.lose_child(now, state, (handle, slot), Unreached::Invalid);
-            return Taken::Gone;
-        }
         let author = job.own_target(slot).map(|target| target.user);
         let reader = matches!(job.up, Up::Read(_));
+        // Nothing is lost with it.
         let Lost { .. } = job.lose(slot, Unreached::Stalled);
         if !(reader && author.is_some_and(|author| self.tell_holding(now, state, stream, author))) {
             self.streams.close(stream);
         }
-        Taken::Gone
+        self.freed = true;
     }
 
     /// A child is gone: closes its stream, tells the network if it died, and sees to what is left of its share.
@@ -489,7 +498,7 @@ impl<P: Plan> Exchange<P> {
                 self.streams.queue(up);
                 wake = now.after_ms(WORKING_MS);
             } else {
-                let quiet_since = self.streams.get(up).map_or(now, |stream| stream.written);
+                let quiet_since = self.streams.get(up).map_or(now, |stream| stream.used);
                 let mut due = quiet_since.after_ms(WORKING_MS);
                 if due <= now {
                     if let Some(Role::Serving(serving)) = self.streams.role_mut(up) {
