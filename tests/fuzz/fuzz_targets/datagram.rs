@@ -1,7 +1,7 @@
-//! See `strandline_tests::fuzzing::datagram`.
+//! See `strandline_fuzz::fuzzing::datagram`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // Which rule is broken does not matter here: it must not panic.
-    let _ = strandline_tests::fuzzing::datagram(bytes);
+    let _ = strandline_fuzz::fuzzing::datagram(bytes);
 });

@@ -1,7 +1,7 @@
-//! See `strandline_tests::fuzzing::node`.
+//! See `strandline_fuzz::fuzzing::node`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // Which rule is broken does not matter here: it must not panic.
-    let _ = strandline_tests::fuzzing::node(bytes);
+    let _ = strandline_fuzz::fuzzing::node(bytes);
 });

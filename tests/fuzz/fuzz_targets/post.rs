@@ -1,7 +1,7 @@
-//! See `strandline_tests::fuzzing::post`.
+//! See `strandline_fuzz::fuzzing::post`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // Which rule is broken does not matter here: it must not panic.
-    let _ = strandline_tests::fuzzing::post(bytes);
+    let _ = strandline_fuzz::fuzzing::post(bytes);
 });

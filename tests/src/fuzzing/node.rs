@@ -5,7 +5,7 @@
 //! than was granted, when a stream is named that there is not, and when a command never ends, or twice.
 //! It knows nothing of what the node should answer: that is for the simulator.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use strandline_core::config::{Config, Identity};
 use strandline_core::crypto::SecretKey;
@@ -20,7 +20,7 @@ use strandline_core::plan::{Board, Plan, Server};
 use strandline_core::rng::Seed;
 use strandline_core::rules::Rule;
 use strandline_core::time::Instant;
-use strandline_core::wire::datagram::{Token, Transaction};
+use strandline_core::wire::datagram::{Datagram, Token, Transaction};
 use strandline_core::wire::{DATAGRAM_LEN_MAX, FRAME_LEN_MAX, FRAME_PREFIX_LEN, VERSION};
 
 use super::NETWORK;
@@ -29,7 +29,7 @@ use super::NETWORK;
 const DRAIN_OUTPUTS_MAX: usize = 100_000;
 /// Inputs of one script that are carried out; it ends there.
 const STEPS_MAX: usize = 400;
-/// Datagrams of the node that a script can still answer.
+/// Requests of the node that a script can still answer, and tokens that it remembers.
 const SENT_MAX: usize = 16;
 /// Longest time that a script gives a command, in ms.
 const WITHIN_MS_MAX: u32 = 10_000;
@@ -70,9 +70,11 @@ pub enum Step {
     Deadline,
     /// Address, bytes: a datagram of a stranger.
     Datagram,
-    /// Which of the datagrams sent (byte), bytes: what follows the transaction of an answer to it.
+    /// Which of the last requests (byte; 0: the newest), sender (byte; 0: the node at that address), bytes:
+    /// what follows the sender in an answer to it.
     Reply,
-    /// Which of the datagrams sent (byte), sender (byte), bytes: the body of a request with the token in it.
+    /// Which of the last replies (byte; 0: the newest), bytes: the body of a request with the token that came
+    /// in it, from the node that got it.
     Request,
     /// Address: it opens a stream.
     Accept,
@@ -156,6 +158,14 @@ impl<'a> Script<'a> {
     }
 }
 
+/// The id of the honest node at an address of a script.
+fn id_at(addr: SocketAddr) -> [u8; 32] {
+    match addr.ip() {
+        IpAddr::V4(ip) => [ip.octets()[2]; 32],
+        IpAddr::V6(_) => [0; 32],
+    }
+}
+
 /// The one among `all` that `byte` means; `None` if there are none.
 fn pick<T>(all: &[T], byte: u8) -> Option<&T> {
     all.get(usize::from(byte).checked_rem(all.len())?)
@@ -170,25 +180,16 @@ struct Stream {
     room: usize,
 }
 
-/// What a script cannot guess and must repeat: transaction and token of a datagram that the node sent.
-type Opening = (Transaction, Token);
-
-/// Reads the opening of a datagram: version, network, transaction, sender, token.
-fn opening(bytes: &[u8]) -> Option<Opening> {
-    let (_preamble, rest) = bytes.split_first_chunk::<5>()?;
-    let (transaction, rest) = rest.split_first_chunk()?;
-    let (_sender, rest) = rest.split_first_chunk::<32>()?;
-    Some((*transaction, *rest.first_chunk()?))
-}
-
 /// The host of one node.
 #[derive(Default)]
 struct Host {
     now: Instant,
     /// When the node wants to be woken.
     deadline: Option<Instant>,
-    /// The last datagrams that the node sent: where to, and how they begin.
-    sent: Vec<(SocketAddr, Opening)>,
+    /// The last requests of the node, newest first: what a script cannot guess and must repeat.
+    asked: Vec<(SocketAddr, Transaction)>,
+    /// The last tokens that the node gave, newest first.
+    tokens: Vec<(SocketAddr, Token)>,
     streams: Vec<Stream>,
     persist: Option<PersistId>,
     storage_fails: bool,
@@ -231,18 +232,27 @@ impl Host {
             Step::Deadline => self.wake(node),
             Step::Datagram => node.handle_datagram(self.now, script.addr(), script.bytes()),
             Step::Reply => {
-                if let Some((from, (transaction, _))) = pick(&self.sent, script.byte()) {
-                    let head = [&[VERSION], NETWORK.0.as_slice(), transaction].concat();
-                    let bytes = [&head, script.bytes()].concat();
-                    node.handle_datagram(self.now, *from, &bytes);
+                let asked = pick(&self.asked, script.byte()).copied();
+                let sender = script.byte();
+                let rest = script.bytes();
+                if let Some((from, transaction)) = asked {
+                    let sender = if sender == 0 {
+                        id_at(from)
+                    } else {
+                        [sender; 32]
+                    };
+                    let parts = [NETWORK.0.as_slice(), &transaction, &sender, rest];
+                    let bytes = [&[VERSION], parts.concat().as_slice()].concat();
+                    node.handle_datagram(self.now, from, &bytes);
                 }
             }
             Step::Request => {
-                if let Some((from, (_, token))) = pick(&self.sent, script.byte()) {
-                    let sender = [script.byte(); 32];
-                    let head = [&[VERSION], NETWORK.0.as_slice(), &[0; 8], &sender, token].concat();
-                    let bytes = [&head, script.bytes()].concat();
-                    node.handle_datagram(self.now, *from, &bytes);
+                let token = pick(&self.tokens, script.byte()).copied();
+                let body = script.bytes();
+                if let Some((from, token)) = token {
+                    let parts = [NETWORK.0.as_slice(), &[0; 8], &id_at(from), &token, body];
+                    let bytes = [&[VERSION], parts.concat().as_slice()].concat();
+                    node.handle_datagram(self.now, from, &bytes);
                 }
             }
             Step::Accept => {
@@ -436,11 +446,16 @@ impl Transport for Host {
             "a datagram of {} bytes",
             bytes.len()
         );
-        if self.sent.len() == SENT_MAX {
-            self.sent.remove(0);
+        let datagram = Datagram::decode(bytes, NETWORK);
+        assert!(datagram.is_ok(), "sends {bytes:?}: {datagram:?}");
+        let Ok(datagram) = datagram else { return };
+        if datagram.body.is_request() {
+            self.asked.insert(0, (to, datagram.transaction));
+            self.asked.truncate(SENT_MAX);
+        } else {
+            self.tokens.insert(0, (to, datagram.token));
+            self.tokens.truncate(SENT_MAX);
         }
-        self.sent
-            .extend(opening(bytes).map(|opening| (to, opening)));
     }
 
     fn open(&mut self, stream: StreamId, _to: SocketAddr) {

@@ -1,10 +1,14 @@
 //! One of each message, record and post, with something in every field, signed by keys that everybody knows.
 
+use std::net::SocketAddr;
+
 use strandline_core::addr::PackedAddr;
 use strandline_core::crypto::{Crypto, Ed25519, SecretKey};
 use strandline_core::id::{Key, NodeId, UserId};
 use strandline_core::name::Name;
-use strandline_core::wire::datagram::{Body, Datagram, Denial, NO_TOKEN, Proof, PutOutcome};
+use strandline_core::wire::datagram::{
+    Body, Contact, Datagram, Denial, NO_TOKEN, Proof, PutOutcome,
+};
 use strandline_core::wire::frame::{Ending, Frame, Get, GetStored, Refusal, Target, Unreached};
 use strandline_core::wire::post::{self, PostKind};
 use strandline_core::wire::record::{
@@ -21,7 +25,7 @@ const TIME_MS: u64 = 1_700_000_000_000;
 /// One datagram body of each kind, by the name of its file.
 pub fn datagrams(value: &[u8]) -> Vec<(&'static str, Body<'_>)> {
     let key = Key::from_bytes([7; 32]);
-    let observed = address();
+    let observed = address(9);
     let record = value;
     let proof = Proof {
         key: [3; 32],
@@ -118,7 +122,7 @@ pub fn datagrams(value: &[u8]) -> Vec<(&'static str, Body<'_>)> {
 }
 
 pub fn found(records: &[u8], contacts: &[u8]) -> Vec<u8> {
-    let observed = address();
+    let observed = address(9);
     datagram(Body::Found {
         observed,
         more: true,
@@ -326,7 +330,7 @@ impl Author {
             user,
             name,
         } = self;
-        let (name, address) = (*name, address());
+        let (name, address) = (*name, address(9));
         let mut buf = [0; RECORD_LEN_MAX];
         macro_rules! sign {
             ($payload:expr) => {
@@ -379,6 +383,14 @@ impl Author {
     }
 }
 
-pub fn address() -> PackedAddr {
-    PackedAddr::from(std::net::SocketAddr::from(([203, 0, 113, 7], 7827)))
+pub fn address(number: u8) -> PackedAddr {
+    PackedAddr::from(SocketAddr::from(([1, 2, number, 7], 7827)))
+}
+
+/// The node at an address, as the target `node` takes it for granted.
+pub fn contact(number: u8) -> Contact {
+    Contact {
+        id: NodeId::from_bytes([number; 32]),
+        addr: address(number),
+    }
 }

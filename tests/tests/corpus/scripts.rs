@@ -6,9 +6,9 @@ use strandline_tests::fuzzing::Step;
 const FRESH: u8 = 0;
 const LOST: u8 = 2;
 
-/// Bytes of a datagram before its sender, and before its body.
-const SENDER_AT: usize = 5 + 8;
-const BODY_AT: usize = SENDER_AT + 32 + 8;
+/// Bytes of a datagram before its token, and before its body.
+const TOKEN_AT: usize = 5 + 8 + 32;
+const BODY_AT: usize = TOKEN_AT + 8;
 
 /// A node that knows nobody posts, reads, and says goodbye.
 pub fn alone() -> Vec<u8> {
@@ -61,14 +61,25 @@ pub fn strangers(datagrams: &[Vec<u8>]) -> Vec<u8> {
     script.0
 }
 
-/// Joins, and answers whatever the node asks with each reply in turn.
-pub fn answers(datagrams: &[Vec<u8>]) -> Vec<u8> {
+/// Joins a network in which every node knows the same twenty, and gives commands while it answers with
+/// each datagram in turn.
+pub fn answers(pong: &[u8], contacts: &[u8], datagrams: &[Vec<u8>]) -> Vec<u8> {
     let mut script = Script::new(FRESH);
     script.command(0, &[vec![9]]);
-    for which in 0..4 {
-        for datagram in datagrams {
-            script.step(Step::Reply, &[vec![which], bytes(&datagram[SENDER_AT..])]);
+    script.reply(pong);
+    for _ in 0..4 {
+        script.reply(contacts);
+        for _ in 0..4 {
+            script.reply(pong);
         }
+        script.wake(1);
+    }
+    for key in 0..3 {
+        script.command(10 + key, &[vec![key], number(60), bytes(b"value")]);
+        for datagram in datagrams {
+            script.reply(datagram);
+        }
+        script.reply(contacts);
         script.wake(1);
     }
     script.0
@@ -79,7 +90,7 @@ pub fn requests(datagrams: &[Vec<u8>]) -> Vec<u8> {
     let mut script = Script::new(FRESH);
     for (from, datagram) in (0..).zip(datagrams) {
         script.step(Step::Datagram, &[vec![from], bytes(datagram)]);
-        script.step(Step::Request, &[vec![0, from], bytes(&datagram[BODY_AT..])]);
+        script.step(Step::Request, &[vec![0], bytes(&datagram[BODY_AT..])]);
     }
     script.wake(3);
     script.0
@@ -120,6 +131,11 @@ impl Script {
             Step::Command,
             &[vec![command], number(5_000), arguments.concat()],
         );
+    }
+
+    /// Answers the newest request as this datagram does.
+    fn reply(&mut self, datagram: &[u8]) {
+        self.step(Step::Reply, &[vec![0, 0], bytes(&datagram[TOKEN_AT..])]);
     }
 
     fn wake(&mut self, times: usize) {

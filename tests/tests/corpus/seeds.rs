@@ -1,7 +1,7 @@
 //! The seeds of each target: messages that are valid, and the ways to be refused that mutation rarely finds.
 
-use strandline_core::id::{Key, NodeId};
-use strandline_core::wire::datagram::{Body, Contact};
+use strandline_core::id::Key;
+use strandline_core::wire::datagram::Body;
 use strandline_core::wire::frame::Frame;
 use strandline_core::wire::record::Kind;
 use strandline_core::wire::{
@@ -9,7 +9,7 @@ use strandline_core::wire::{
 };
 
 use crate::messages::{
-    Author, address, copy_of, datagram, datagrams, found, frame, get, post_of, streams,
+    Author, address, contact, copy_of, datagram, datagrams, found, frame, get, post_of, streams,
 };
 use crate::scripts;
 
@@ -33,10 +33,6 @@ fn of_datagram() -> Vec<Seed> {
         .into_iter()
         .map(|(name, body)| seed(name, datagram(body)))
         .collect();
-    let contact = Contact {
-        id: NodeId::from_bytes([3; 32]),
-        addr: address(),
-    };
     let find = datagram(Body::FindNode { target: Key::ZERO });
     let short = datagram(Body::Ping {
         leaving: false,
@@ -45,10 +41,7 @@ fn of_datagram() -> Vec<Seed> {
     });
     seeds.extend([
         seed("valid-records", found(&copy_of(&value), &[])),
-        seed(
-            "valid-contacts",
-            found(&[], &[contact.to_bytes(); 20].concat()),
-        ),
+        seed("valid-contacts", twenty_contacts()),
         seed("refused-undersized", short),
         seed("refused-malformed", one_more(&find)),
         seed("refused-overlong", vec![1; DATAGRAM_LEN_MAX + 1]),
@@ -113,15 +106,27 @@ fn of_node() -> Vec<Seed> {
         valid.map(|(_, bytes)| bytes).collect::<Vec<_>>()
     };
     let (datagrams, streams) = (valid(of_datagram()), valid(of_frame()));
+    let pong = datagram(Body::Pong {
+        observed: address(4),
+        proof: None,
+    });
     vec![
         seed("valid-alone", scripts::alone()),
         seed("valid-commands", scripts::every_command()),
         seed("valid-storage-fails", scripts::storage_fails()),
         seed("valid-strangers", scripts::strangers(&datagrams)),
-        seed("valid-answers", scripts::answers(&datagrams)),
+        seed(
+            "valid-answers",
+            scripts::answers(&pong, &twenty_contacts(), &datagrams),
+        ),
         seed("valid-requests", scripts::requests(&datagrams)),
         seed("valid-streams", scripts::streams(&streams)),
     ]
+}
+
+fn twenty_contacts() -> Vec<u8> {
+    let contacts = (1..=20).map(|number| contact(number).to_bytes());
+    found(&[], &contacts.collect::<Vec<_>>().concat())
 }
 
 /// A lifetime that every kind may have.
