@@ -6,7 +6,7 @@
 //! neighbourhood at most [`PINGS_PER_SUBNET`]; there are at most [`REQUESTS_MAX`] requests, whatever the
 //! answers say.
 
-use crate::addr::{Subnet, subnet_of};
+use crate::addr::{PackedAddr, Subnet, subnet_of};
 use crate::bounded::List;
 use crate::id::{Distance, Key, NodeId};
 use crate::overlay::Entry;
@@ -73,7 +73,6 @@ impl Candidate {
     pub const fn peer(&self) -> Peer {
         Peer {
             addr: self.contact.addr,
-            id: Some(self.contact.id),
             token: self.token,
             rtt: self.rtt,
         }
@@ -133,8 +132,8 @@ impl<P: Plan> Lookup<P> {
         self.candidates.as_slice()
     }
 
-    /// Adds a contact of the own table.
-    pub fn add_known(&mut self, entry: &Entry) {
+    /// Adds a contact of the own table, `hops` steps away: 0 for where the lookup begins.
+    pub fn add_known(&mut self, entry: &Entry, hops: u8) {
         let state = if entry.token == NO_TOKEN {
             State::Named
         } else {
@@ -146,7 +145,7 @@ impl<P: Plan> Lookup<P> {
             rtt: entry.rtt,
             after: 0,
             more: false,
-            hops: 0,
+            hops,
             state,
         });
     }
@@ -259,16 +258,16 @@ impl<P: Plan> Lookup<P> {
         }
     }
 
-    /// Finds a candidate.
-    pub fn candidate_mut(&mut self, contact: &Contact) -> Option<&mut Candidate> {
+    /// Finds the candidate at an address.
+    pub fn candidate_mut(&mut self, addr: &PackedAddr) -> Option<&mut Candidate> {
         self.candidates
             .iter_mut()
-            .find(|candidate| candidate.contact == *contact)
+            .find(|candidate| candidate.contact.addr == *addr)
     }
 
     /// A candidate answered its first ping.
-    pub fn pinged(&mut self, contact: &Contact, token: Token, rtt_ms: Option<u64>) {
-        if let Some(candidate) = self.candidate_mut(contact)
+    pub fn pinged(&mut self, addr: &PackedAddr, token: Token, rtt_ms: Option<u64>) {
+        if let Some(candidate) = self.candidate_mut(addr)
             && matches!(candidate.state, State::Pinged | State::PingedLate)
         {
             candidate.state = State::Ready;
@@ -280,8 +279,8 @@ impl<P: Plan> Lookup<P> {
     }
 
     /// A candidate answered the question, or a request of the second phase. Tells how many steps away it is.
-    pub fn answered(&mut self, contact: &Contact, token: Token) -> Option<u8> {
-        let candidate = self.candidate_mut(contact)?;
+    pub fn answered(&mut self, addr: &PackedAddr, token: Token) -> Option<u8> {
+        let candidate = self.candidate_mut(addr)?;
         if token != NO_TOKEN {
             candidate.token = token;
         }
@@ -292,8 +291,8 @@ impl<P: Plan> Lookup<P> {
     }
 
     /// A request to a candidate is late.
-    pub fn late(&mut self, contact: &Contact) {
-        if let Some(candidate) = self.candidate_mut(contact) {
+    pub fn late(&mut self, addr: &PackedAddr) {
+        if let Some(candidate) = self.candidate_mut(addr) {
             candidate.state = match candidate.state {
                 State::Pinged => State::PingedLate,
                 State::Asked => State::AskedLate,
@@ -310,8 +309,8 @@ impl<P: Plan> Lookup<P> {
     }
 
     /// A candidate did not answer, or somebody else did in its place.
-    pub fn failed(&mut self, contact: &Contact) {
-        if let Some(candidate) = self.candidate_mut(contact) {
+    pub fn failed(&mut self, addr: &PackedAddr) {
+        if let Some(candidate) = self.candidate_mut(addr) {
             candidate.state = State::Failed;
         }
     }

@@ -13,7 +13,7 @@ use crate::bounded::{Arena, Blobs, Fixed, Handle, Index, List, Scan, Slot};
 use crate::bounded::{Boxed, Grown, Hashed};
 use crate::crypto::{Crypto, Ed25519};
 use crate::dht::{Notice, Op, Recent, Reply, Shard, Value, Visit, Vote};
-use crate::id::UserId;
+use crate::id::{NodeId, UserId};
 use crate::lookup::Candidate;
 use crate::overlay::kademlia::Kademlia;
 use crate::overlay::{Entry, Overlay, Silent, Spare};
@@ -93,7 +93,7 @@ pub trait Plan: Sized + 'static {
     /// Contacts in the host's storage.
     type Saved: List<Contact>;
     /// Newcomers to whom records are to be handed over.
-    type Newcomers: List<Contact>;
+    type Newcomers: List<NodeId>;
     /// What others say is this node's address.
     type Votes: List<Vote>;
 
@@ -184,27 +184,27 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     const RECORDS_PER_LOCATION: usize = 8;
     const RECORDS_PER_SOURCE: usize = 16;
 
-    type Requests = Fixed<Slot<Pending>, 8>;
+    type Requests = Fixed<Slot<Pending>, 6>;
     type RequestIndex = Scan;
-    type Outgoing = Fixed<Option<Handle>, 8>;
+    type Outgoing = Fixed<Option<Handle>, 6>;
 
-    type Overlay = Kademlia<Fixed<Entry, 40>, Fixed<Spare, 2>, Fixed<Silent, 4>>;
-    type Candidates = Fixed<Candidate, 14>;
-    type Pinged = Fixed<Subnet, 16>;
+    type Overlay = Kademlia<Fixed<Entry, 32>, Fixed<Spare, 1>, Fixed<Silent, 3>>;
+    type Candidates = Fixed<Candidate, 12>;
+    type Pinged = Fixed<Subnet, 10>;
 
     type Ops = Fixed<Slot<Op<Self>>, 4>;
     type Visits = Fixed<Slot<Visit<Self>>, 1>;
     type Ready = Fixed<Option<Handle>, 1>;
     type Frontier = Fixed<Shard, 3>;
-    type Digests = Fixed<u64, 6>;
-    type Parked = Arena<1_100, 6>;
-    type Values = Fixed<Value, 4>;
+    type Digests = Fixed<u64, 4>;
+    type Parked = Arena<960, 4>;
+    type Values = Fixed<Value, 2>;
     type Replies = Fixed<Option<Reply>, 4>;
     type Notices = Fixed<Option<Notice>, 4>;
-    type Recent = Fixed<Recent, 2>;
-    type Bootstraps = Fixed<PackedAddr, 4>;
-    type Saved = Fixed<Contact, 2>;
-    type Newcomers = Fixed<Contact, 2>;
+    type Recent = Fixed<Recent, 1>;
+    type Bootstraps = Fixed<PackedAddr, 2>;
+    type Saved = Fixed<Contact, 1>;
+    type Newcomers = Fixed<NodeId, 2>;
     type Votes = Fixed<Vote, 3>;
 
     type Posts = Arena<5_120, 40>;
@@ -280,7 +280,7 @@ impl<C: Crypto + 'static> Plan for Server<C> {
     type Recent = Grown<Recent, 64>;
     type Bootstraps = Grown<PackedAddr, 40>;
     type Saved = Grown<Contact, 32>;
-    type Newcomers = Grown<Contact, 64>;
+    type Newcomers = Grown<NodeId, 64>;
     type Votes = Grown<Vote, 8>;
 
     type Posts = Boxed<{ 256 << 20 }, 262_144>;
@@ -320,3 +320,5 @@ impl<C: Crypto + 'static> Plan for Server<C> {
 
 #[cfg(target_pointer_width = "32")]
 const _: () = assert!(size_of::<records::Records<Board>>() <= 9_600);
+#[cfg(target_pointer_width = "32")]
+const _: () = assert!(size_of::<Dht<Board>>() <= 16_600);

@@ -8,7 +8,6 @@
 use crate::addr::PackedAddr;
 use crate::bounded::{Handle, Index, List, Ring, Slab};
 use crate::crypto::Crypto;
-use crate::id::NodeId;
 use crate::plan::Plan;
 use crate::records::RecordId;
 use crate::rng::Rng;
@@ -169,13 +168,26 @@ pub enum Tag {
     },
 }
 
-/// Whom to ask, and what is known about it.
+impl Tag {
+    /// The visit that the request belongs to, if any.
+    #[must_use]
+    pub const fn visit(self) -> Option<Handle> {
+        match self {
+            Self::Validate { visit }
+            | Self::Ask { visit }
+            | Self::Page { visit, .. }
+            | Self::Put { visit }
+            | Self::Send { visit } => Some(visit),
+            Self::Probe | Self::Bootstrap | Self::Bye { .. } | Self::HandOver { .. } => None,
+        }
+    }
+}
+
+/// Where to ask, and what is known about who lives there. Who that is stays with whoever asks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peer {
     /// Where.
     pub addr: PackedAddr,
-    /// Who is expected to answer; `None` when that is to be learned.
-    pub id: Option<NodeId>,
     /// The token that it gave, or [`NO_TOKEN`].
     pub token: Token,
     /// How fast it answers.

@@ -32,9 +32,6 @@ pub enum Notice {
     Message(BlobId),
 }
 
-/// Bytes before the message in its blob: sender, address and key.
-const MESSAGE_HEAD_LEN: usize = ID_BYTES + 18 + ID_BYTES;
-
 impl<P: Plan> Dht<P> {
     /// Queues a notice; a full queue drops it.
     pub(super) fn notify(&mut self, notice: Notice) {
@@ -247,8 +244,6 @@ impl<'a> Message<'a> {
         Some((self.from, self.addr.to_socket_addr()?, key, len))
     }
 }
-
-const _: () = assert!(MESSAGE_HEAD_LEN + MESSAGE_LEN_MAX < 1_100);
 
 /// How the result of an operation reads as the outcome of a command.
 fn outcome(result: &OpResult) -> Outcome {

@@ -7,7 +7,7 @@
 use core::marker::PhantomData;
 
 use crate::bounded::{Handle, List};
-use crate::id::Key;
+use crate::id::{Key, NodeId};
 use crate::overlay::{Entry, Overlay, REPLICATION};
 use crate::plan::Plan;
 use crate::records::Held;
@@ -31,7 +31,7 @@ pub const GIVERS: usize = 2;
 /// To whom a walk hands records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Walk {
-    Newcomer(Contact),
+    Newcomer(NodeId),
     /// To whoever comes into the nearest when this node goes.
     Leaving(Handle),
 }
@@ -78,7 +78,7 @@ impl<P: Plan> Dht<P> {
         if self.records.is_empty() {
             return;
         }
-        if self.handover.newcomers.push(contact).is_err() {
+        if self.handover.newcomers.push(contact.id).is_err() {
             self.dropped.count(Rule::Full);
         }
         if self.handover.step.is_none() && self.handover.under_way < AT_ONCE {
@@ -173,12 +173,9 @@ impl<P: Plan> Dht<P> {
     }
 
     /// The newcomer, if it is among the nearest to a location and this node is one of those that give.
-    fn newcomer_for(&self, location: &Key, newcomer: &Contact) -> Option<Peer> {
-        let entry = self
-            .overlay
-            .find(&newcomer.id)
-            .filter(|e| e.contact == *newcomer)?;
-        let nearer = |id| self.overlay.is_nearer(location, &newcomer.id, id);
+    fn newcomer_for(&self, location: &Key, newcomer: &NodeId) -> Option<Peer> {
+        let entry = self.overlay.find(newcomer)?;
+        let nearer = |id| self.overlay.is_nearer(location, newcomer, id);
         // Cheap first: most records are somebody else's to give.
         let givers = self.overlay.nearer_than_own(location, GIVERS + 1);
         if givers >= GIVERS + usize::from(nearer(&self.id)) {
@@ -186,7 +183,7 @@ impl<P: Plan> Dht<P> {
         }
         let nearest = self.overlay.nearest(location);
         let known = nearest.iter().filter_map(|&at| self.overlay.at(at));
-        let before = known.filter(|e| e.contact.id != newcomer.id && !nearer(&e.contact.id));
+        let before = known.filter(|e| e.contact.id != *newcomer && !nearer(&e.contact.id));
         let before = before.count() + usize::from(!nearer(&self.id));
         (before < REPLICATION).then(|| entry.peer())
     }

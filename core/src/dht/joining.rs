@@ -149,7 +149,6 @@ impl<P: Plan> Dht<P> {
     fn ping_bootstrap(&mut self, addr: PackedAddr) {
         let peer = Peer {
             addr,
-            id: None,
             token: NO_TOKEN,
             rtt: Rtt::UNKNOWN,
         };

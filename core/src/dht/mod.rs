@@ -28,7 +28,7 @@ pub use visits::{Shard, Value, Visit};
 use crate::addr::{PackedAddr, is_local, is_usable_contact};
 use crate::bounded::{Blobs, Handle, List, Ring, Slab};
 use crate::clock::Clock;
-use crate::crypto::{Crypto, PublicKey, SecretKey};
+use crate::crypto::{Crypto, SecretKey};
 use crate::id::{Key, NodeId};
 use crate::output::Table;
 use crate::overlay::{Change, Entry, K, Overlay, REPLICATION, Upkeep};
@@ -68,7 +68,6 @@ pub struct Dht<P: Plan> {
     started: bool,
     id: NodeId,
     secret: SecretKey,
-    public: PublicKey,
     network: NetworkId,
     listen: PackedAddr,
     /// The own address is local or not known: local addresses of others are welcome, and not counted.
@@ -118,7 +117,6 @@ impl<P: Plan> Dht<P> {
             started: false,
             id: NodeId::ZERO,
             secret: SecretKey::UNSET,
-            public: [0; 32],
             network: NetworkId::NONE,
             listen: PackedAddr::NONE,
             local: false,
@@ -167,9 +165,8 @@ impl<P: Plan> Dht<P> {
         }
         self.now = now;
         self.started = true;
-        self.public = P::Crypto::public_key(node);
         self.secret = node.clone();
-        self.id = NodeId::of_key::<P::Crypto>(&self.public);
+        self.id = NodeId::of_key::<P::Crypto>(&P::Crypto::public_key(node));
         self.network = network;
         self.listen = PackedAddr::from(listen);
         self.local = is_unspecified(listen) || is_local(listen);

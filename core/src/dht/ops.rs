@@ -110,7 +110,8 @@ pub struct Op<P: Plan> {
     /// `None`: the table's own upkeep.
     pub(super) owner: Option<Owner>,
     pub(super) deadline: Instant,
-    serial: u32,
+    /// Lower ones have waited longer.
+    pub(super) serial: u32,
     /// What it is about: the key looked up, or the root key of the records.
     pub(super) target: Key,
     /// Visits under way.

@@ -7,7 +7,7 @@
 use crate::addr::PackedAddr;
 use crate::bounded::{Blobs, Handle, List};
 use crate::id::{Key, NodeId};
-use crate::lookup::State;
+use crate::lookup::{Candidate, State};
 use crate::overlay::{K, Overlay};
 use crate::plan::Plan;
 use crate::records::{AGE_MAX_MS, RecordId, remaining_ms};
@@ -190,16 +190,6 @@ impl<P: Plan> Dht<P> {
             id: datagram.sender,
             addr: from,
         };
-        if let Some(id) = pending.peer.id
-            && id != contact.id
-        {
-            // Somebody else lives there now.
-            self.dropped.count(Rule::WrongSender);
-            let change = self.overlay.left(self.now, &Contact { id, addr: from });
-            self.on_change(change);
-            self.give_up(&pending);
-            return None;
-        }
         if let Some(observed) = datagram.body.observed() {
             self.observed.vote(from, observed);
         }
@@ -207,6 +197,15 @@ impl<P: Plan> Dht<P> {
             .overlay
             .answered(self.now, contact, datagram.token, rtt_ms);
         self.on_change(change);
+        if self
+            .candidate_of(&pending)
+            .is_some_and(|candidate| candidate.contact.id != contact.id)
+        {
+            // Somebody else than the one asked lives there.
+            self.dropped.count(Rule::WrongSender);
+            self.give_up(&pending);
+            return None;
+        }
         if let Body::Denied {
             reason: Denial::Token,
             ..
@@ -224,9 +223,8 @@ impl<P: Plan> Dht<P> {
             .rpc
             .renew(self.now, &mut self.rng, pending, datagram.token)
         {
-            if let Some((visit, contact)) = self.candidate_of(pending)
-                && let Some(visit) = self.visits.get_mut(visit)
-                && let Some(candidate) = visit.lookup.candidate_mut(&contact)
+            if let Some(visit) = pending.tag.visit().and_then(|v| self.visits.get_mut(v))
+                && let Some(candidate) = visit.lookup.candidate_mut(&pending.peer.addr)
             {
                 candidate.token = datagram.token;
             }
@@ -249,7 +247,7 @@ impl<P: Plan> Dht<P> {
             (Tag::Bye { op }, Body::Pong { .. }) => self.on_goodbye(op),
             (Tag::Validate { visit }, Body::Pong { .. }) => {
                 if let Some(visit) = self.visits.get_mut(visit) {
-                    visit.lookup.pinged(contact, datagram.token, rtt_ms);
+                    visit.lookup.pinged(&contact.addr, datagram.token, rtt_ms);
                 }
                 self.touch(visit);
             }
@@ -313,14 +311,18 @@ impl<P: Plan> Dht<P> {
         };
         let hops = visit
             .lookup
-            .answered(from, datagram.token)
+            .answered(&from.addr, datagram.token)
             .unwrap_or(0)
             .saturating_add(1);
         for contact in Contact::iter(contacts).take(K) {
             match self.acceptable(&contact) {
                 Ok(()) => {
-                    if let Some(visit) = self.visits.get_mut(handle) {
-                        visit.lookup.add_named(contact, hops);
+                    let known = self.overlay.find(&contact.id);
+                    let known = known.filter(|entry| entry.contact == contact);
+                    match (self.visits.get_mut(handle), known) {
+                        (Some(visit), Some(entry)) => visit.lookup.add_known(entry, hops),
+                        (Some(visit), None) => visit.lookup.add_named(contact, hops),
+                        (None, _) => return,
                     }
                 }
                 Err(rule) => self.dropped.count(rule),
@@ -346,7 +348,7 @@ impl<P: Plan> Dht<P> {
         };
         visit.spilled |= spilled;
         let count = RecordCopy::iter(records).count();
-        if let Some(candidate) = visit.lookup.candidate_mut(from) {
+        if let Some(candidate) = visit.lookup.candidate_mut(&from.addr) {
             let after = u16::try_from(count)
                 .ok()
                 .and_then(|n| candidate.after.checked_add(n));
@@ -388,7 +390,7 @@ impl<P: Plan> Dht<P> {
         let Some(visit) = self.visits.get_mut(handle) else {
             return;
         };
-        if let Some(candidate) = visit.lookup.candidate_mut(from) {
+        if let Some(candidate) = visit.lookup.candidate_mut(&from.addr) {
             candidate.state = State::Finished;
         }
         let op_handle = visit.op;
@@ -433,22 +435,19 @@ impl<P: Plan> Dht<P> {
 
     /// The first time-out of a request: others are asked meanwhile.
     pub(super) fn on_late(&mut self, pending: &Pending) {
-        if let Some((handle, contact)) = self.candidate_of(pending) {
-            if let Some(visit) = self.visits.get_mut(handle) {
-                visit.lookup.late(&contact);
-            }
+        if let Some(handle) = pending.tag.visit()
+            && let Some(visit) = self.visits.get_mut(handle)
+        {
+            visit.lookup.late(&pending.peer.addr);
             self.touch(handle);
         }
     }
 
-    /// The second time-out: the contact has failed.
+    /// The second time-out: the contact has failed. One lost ping to a stranger proves nothing about a contact
+    /// that somebody says is a stranger.
     pub(super) fn on_silent(&mut self, pending: &Pending) {
-        if let Some(id) = pending.peer.id {
-            let contact = Contact {
-                id,
-                addr: pending.peer.addr,
-            };
-            let change = self.overlay.failed(self.now, &contact);
+        if !matches!(pending.tag, Tag::Validate { .. }) {
+            let change = self.overlay.failed(self.now, &pending.peer.addr);
             self.on_change(change);
         }
         self.give_up(pending);
@@ -466,33 +465,21 @@ impl<P: Plan> Dht<P> {
             | Tag::Page { .. }
             | Tag::Put { .. }
             | Tag::Send { .. } => {
-                if let Some((handle, contact)) = self.candidate_of(pending) {
-                    if let Some(visit) = self.visits.get_mut(handle) {
-                        visit.lookup.failed(&contact);
-                    }
+                if let Some(handle) = pending.tag.visit()
+                    && let Some(visit) = self.visits.get_mut(handle)
+                {
+                    visit.lookup.failed(&pending.peer.addr);
                     self.touch(handle);
                 }
             }
         }
     }
 
-    /// The visit and the candidate that a request was about.
-    fn candidate_of(&self, pending: &Pending) -> Option<(Handle, Contact)> {
-        let visit = match pending.tag {
-            Tag::Validate { visit }
-            | Tag::Ask { visit }
-            | Tag::Page { visit, .. }
-            | Tag::Put { visit }
-            | Tag::Send { visit } => visit,
-            Tag::Probe | Tag::Bootstrap | Tag::Bye { .. } | Tag::HandOver { .. } => return None,
-        };
-        Some((
-            visit,
-            Contact {
-                id: pending.peer.id?,
-                addr: pending.peer.addr,
-            },
-        ))
+    /// The candidate that a request was sent to.
+    fn candidate_of(&self, pending: &Pending) -> Option<&Candidate> {
+        let visit = self.visits.get(pending.tag.visit()?)?;
+        let mut candidates = visit.lookup.candidates().iter();
+        candidates.find(|candidate| candidate.contact.addr == pending.peer.addr)
     }
 
     /// Takes the records off whose time is over.

@@ -232,16 +232,11 @@ impl<P: Plan> Dht<P> {
         // Strangers may not use up the room for the own requests.
         if heard == Heard::Wanted && requests * 2 < requests_max {
             match self.acceptable(&contact) {
-                Ok(()) => {
-                    let Contact { id, addr } = contact;
-                    let (id, token, rtt) = (Some(id), NO_TOKEN, Rtt::UNKNOWN);
-                    self.probe(Peer {
-                        addr,
-                        id,
-                        token,
-                        rtt,
-                    });
-                }
+                Ok(()) => self.probe(Peer {
+                    addr: contact.addr,
+                    token: NO_TOKEN,
+                    rtt: Rtt::UNKNOWN,
+                }),
                 Err(rule) => self.dropped.count(rule),
             }
         }
@@ -315,10 +310,11 @@ impl<P: Plan> Dht<P> {
             Answer::Pong {
                 challenge: Some(challenge),
             } => {
+                let key = P::Crypto::public_key(&self.secret);
                 let digest = proof_digest::<P>(self.network, &challenge, &observed);
-                let signature = P::Crypto::sign(&self.secret, &self.public, &digest);
+                let signature = P::Crypto::sign(&self.secret, &key, &digest);
                 let proof = Some(Proof {
-                    key: self.public,
+                    key,
                     signature: &signature,
                 });
                 self.seal(reply, Body::Pong { observed, proof }, buf)

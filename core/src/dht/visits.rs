@@ -208,7 +208,7 @@ impl<P: Plan> Dht<P> {
         let mut lookup = Lookup::new(location, want);
         let (entries, _) = self.nearest_entries(&location);
         for entry in entries.iter().flatten() {
-            lookup.add_known(entry);
+            lookup.add_known(entry, 0);
         }
         let visit = Visit {
             op: handle,
@@ -226,9 +226,12 @@ impl<P: Plan> Dht<P> {
         let Ok(visit) = self.visits.insert(visit) else {
             return false;
         };
+        self.serial = self.serial.wrapping_add(1);
         if let Some(op) = self.ops.get_mut(handle) {
             op.visits += 1;
             op.visit = visit;
+            // Served: behind all others that wait.
+            op.serial = self.serial;
         }
         if is_get {
             self.take_own_values(visit);
@@ -243,6 +246,11 @@ impl<P: Plan> Dht<P> {
             return;
         };
         visit.queued = false;
+        let op = self.ops.get(visit.op);
+        if op.is_none_or(|op| matches!(op.job, Job::Done(_))) {
+            // Kept for its result.
+            return;
+        }
         if !visit.working {
             let all_local = self.local;
             let counts = |contact: &Contact| {
@@ -264,13 +272,9 @@ impl<P: Plan> Dht<P> {
                     .rpc
                     .request(self.now, &mut self.rng, peer, tag, repeat)
                     .is_err()
-                    && let Some(id) = peer.id
                 {
                     // Room was checked: only memory may lack.
-                    visit.lookup.failed(&Contact {
-                        id,
-                        addr: peer.addr,
-                    });
+                    visit.lookup.failed(&peer.addr);
                 }
             }
             if !visit.lookup.is_finished() {
@@ -340,7 +344,7 @@ impl<P: Plan> Dht<P> {
         let Some(visit) = self.visits.get_mut(handle) else {
             return false;
         };
-        let Some(candidate) = visit.lookup.candidate_mut(contact) else {
+        let Some(candidate) = visit.lookup.candidate_mut(&contact.addr) else {
             return false;
         };
         let peer = candidate.peer();

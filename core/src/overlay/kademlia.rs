@@ -7,6 +7,7 @@
 //! contact is in at most one of the three lists; a bucket holds at most [`K`] contacts, or twice that where it
 //! holds some of the [`K`] nearest neighbours.
 
+use crate::addr::PackedAddr;
 use crate::bounded::{Fixed, List};
 use crate::crypto::Crypto;
 use crate::id::{Distance, ID_BYTES, Key, NodeId, prefix64};
@@ -167,8 +168,18 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
         if let Some(ms) = rtt_ms {
             rtt.sample(ms);
         }
-        self.spares.retain(|spare| spare.contact.id != contact.id);
+        self.spares
+            .retain(|spare| !is_one_of(&spare.contact, &contact));
         self.no_longer_silent(now, &contact);
+        // Whoever lived at the address before does not any more.
+        let earlier = self
+            .entries
+            .iter()
+            .position(|entry| entry.contact.addr == contact.addr);
+        let gone = earlier.and_then(|place| self.entries.remove(place));
+        let gone = gone
+            .filter(|entry| entry.neighbour)
+            .map(|entry| entry.contact.id);
         let bucket = self.bucket_of(&contact.id);
         let seen_s = seconds(now);
         let entry = Entry {
@@ -184,7 +195,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
                 self.insert(now, entry);
                 Change {
                     added: Some(contact),
-                    down,
+                    down: gone.or(down),
                     probe: None,
                 }
             }
@@ -204,8 +215,9 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
                     .filter(|entry| seen_s.saturating_sub(entry.seen_s) >= FRESH_S)
                     .map(Entry::peer);
                 Change {
+                    added: None,
+                    down: gone,
                     probe,
-                    ..Change::default()
                 }
             }
         }
@@ -246,13 +258,20 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
         }
     }
 
-    fn failed(&mut self, now: Instant, contact: &Contact) -> Change {
-        self.spares.retain(|spare| spare.contact != *contact);
-        let Some(place) = self.place_of_contact(contact) else {
+    fn failed(&mut self, now: Instant, addr: &PackedAddr) -> Change {
+        self.spares.retain(|spare| spare.contact.addr != *addr);
+        let Some(place) = self
+            .entries
+            .iter()
+            .position(|entry| entry.contact.addr == *addr)
+        else {
             return Change::default();
         };
+        let contact = self.entries.get(place).map(|entry| entry.contact);
         let change = self.take_out(now, place);
-        self.set_aside(now, *contact);
+        if let Some(contact) = contact {
+            self.set_aside(now, contact);
+        }
         change
     }
 
@@ -734,11 +753,15 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
         );
         Upkeep::Ping(Peer {
             addr: silent.contact.addr,
-            id: Some(silent.contact.id),
             token: NO_TOKEN,
             rtt: Rtt::UNKNOWN,
         })
     }
+}
+
+/// Whether two contacts share id or address, so that at most one of them is there.
+fn is_one_of(a: &Contact, b: &Contact) -> bool {
+    a.id == b.id || a.addr == b.addr
 }
 
 /// Whether two ids at this distance differ at a bit.

@@ -2,10 +2,11 @@
 //!
 //! Owns the seam between the DHT and the shape of its network. An [`Overlay`] decides whom to keep, whom to
 //! check and which keys to look up for its own upkeep; it sends nothing and answers with what is to be done.
-//! Invariant: only a node that answered at its address is ever among the contacts.
+//! Invariants: only a node that answered at its address is ever among the contacts; an address has one contact.
 
 pub mod kademlia;
 
+use crate::addr::PackedAddr;
 use crate::bounded::Fixed;
 use crate::crypto::Crypto;
 use crate::id::{Key, NodeId};
@@ -44,7 +45,6 @@ impl Entry {
     pub const fn peer(&self) -> Peer {
         Peer {
             addr: self.contact.addr,
-            id: Some(self.contact.id),
             token: self.token,
             rtt: self.rtt,
         }
@@ -133,8 +133,8 @@ pub trait Overlay: Sized {
     /// Whether a node that somebody named would find room.
     fn judge(&self, contact: &Contact) -> Heard;
 
-    /// A contact did not answer: it goes, is set aside, and one in reserve takes its place.
-    fn failed(&mut self, now: Instant, contact: &Contact) -> Change;
+    /// Nobody answered at an address: the contact there goes, is set aside, and one in reserve takes its place.
+    fn failed(&mut self, now: Instant, addr: &PackedAddr) -> Change;
 
     /// A contact said goodbye, or somebody else lives at its address: it goes and is not set aside.
     fn left(&mut self, now: Instant, contact: &Contact) -> Change;
