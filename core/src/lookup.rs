@@ -89,11 +89,22 @@ pub enum Step {
     Ask(Peer),
 }
 
+/// Whether the end of a lookup waits for answers that are late.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// It does: who the nearest are matters.
+    Wait,
+    /// It does not, once as many as wanted have answered: others can say as much.
+    GoOn,
+}
+
 /// A lookup.
 pub struct Lookup<P: Plan> {
     target: Key,
     /// How many of the nearest have to answer.
     want: u8,
+    /// What is waited for at the end.
+    patience: Patience,
     requests: u16,
     /// Nearest first.
     candidates: P::Candidates,
@@ -104,10 +115,11 @@ pub struct Lookup<P: Plan> {
 impl<P: Plan> Lookup<P> {
     /// Begins a lookup for the `want` nodes nearest to `target`.
     #[must_use]
-    pub fn new(target: Key, want: usize) -> Self {
+    pub fn new(target: Key, want: usize, patience: Patience) -> Self {
         Self {
             target,
             want: u8::try_from(want).unwrap_or(u8::MAX),
+            patience,
             requests: 0,
             candidates: P::Candidates::EMPTY,
             pinged: P::Pinged::EMPTY,
@@ -217,13 +229,11 @@ impl<P: Plan> Lookup<P> {
         }
     }
 
-    /// The first candidate in `state` at place `from` or behind it, among the nearest `horizon` that have not
-    /// failed.
+    /// The first candidate in `state` at place `from` or behind it, among the nearest `horizon` that are neither
+    /// late nor have failed.
     fn first(&self, state: State, horizon: usize, from: usize) -> Option<usize> {
         let places = self.candidates.iter().enumerate();
-        let mut near = places
-            .filter(|(_, c)| c.state != State::Failed)
-            .take(horizon);
+        let mut near = places.filter(|(_, c)| c.state.is_hopeful()).take(horizon);
         near.find(|&(at, c)| at >= from && c.state == state)
             .map(|(at, _)| at)
     }
@@ -319,11 +329,16 @@ impl<P: Plan> Lookup<P> {
     /// returned `None`.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        let live = self.candidates.iter().filter(|c| c.state != State::Failed);
-        let mut nearest = live.take(self.want());
-        nearest.all(|c| c.state.is_answered())
-            || (self.requests >= REQUESTS_MAX
-                && !self.candidates.iter().any(|c| c.state.is_waiting()))
+        if !self.is_waiting() && self.requests >= REQUESTS_MAX {
+            return true;
+        }
+        let counts = |c: &&Candidate| match self.patience {
+            Patience::Wait => c.state != State::Failed,
+            Patience::GoOn => c.state.is_hopeful(),
+        };
+        let nearest = self.candidates.iter().filter(counts).take(self.want());
+        let answered = nearest.clone().filter(|c| c.state.is_answered()).count();
+        answered == self.want() || (answered == nearest.count() && !self.is_waiting())
     }
 
     /// Whether any request is under way.
@@ -351,6 +366,12 @@ impl State {
             | Self::Finished => true,
             Self::Named | Self::Pinged | Self::PingedLate | Self::Failed => false,
         }
+    }
+
+    /// Whether it has not failed so far, and is not late.
+    #[must_use]
+    pub const fn is_hopeful(self) -> bool {
+        !matches!(self, Self::PingedLate | Self::AskedLate | Self::Failed)
     }
 
     /// Whether it answered the question.

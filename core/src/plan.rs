@@ -321,4 +321,4 @@ impl<C: Crypto + 'static> Plan for Server<C> {
 #[cfg(target_pointer_width = "32")]
 const _: () = assert!(size_of::<records::Records<Board>>() <= 9_600);
 #[cfg(target_pointer_width = "32")]
-const _: () = assert!(size_of::<Dht<Board>>() <= 16_600);
+const _: () = assert!(size_of::<crate::dht::Dht<Board>>() <= 16_600);

@@ -21,9 +21,12 @@ pub const TIMEOUT_MIN_MS: u16 = 200;
 pub const TIMEOUT_MAX_MS: u16 = 2_000;
 /// Time-out in ms while no round-trip time at all is known.
 pub const TIMEOUT_UNKNOWN_MS: u16 = 1_000;
+/// An answer is late, and others are asked meanwhile, no sooner than after this time in ms.
+pub const LATE_MIN_MS: u16 = 20;
 /// How long a token is given out, in seconds; it is accepted for one epoch more.
 pub const TOKEN_EPOCH_S: u64 = 60 * 60;
 
+const _: () = assert!(LATE_MIN_MS < TIMEOUT_MIN_MS);
 const _: () = assert!(TIMEOUT_MIN_MS < TIMEOUT_UNKNOWN_MS && TIMEOUT_UNKNOWN_MS < TIMEOUT_MAX_MS);
 
 /// A smoothed round-trip time and its variation, in ms (Jacobson and Karels 1988; RFC 6298, section 2).
@@ -63,14 +66,13 @@ impl Rtt {
         self.smoothed_ms
     }
 
-    /// Tells how long to wait for an answer, in ms; `None` while nothing is known.
+    /// Tells after which time an answer is unusually late, in ms; `None` while nothing is known.
     #[must_use]
-    pub fn timeout_ms(self) -> Option<u16> {
-        let sum = self
-            .variation_ms
-            .saturating_mul(4)
-            .saturating_add(self.smoothed_ms);
-        (self.smoothed_ms != 0).then(|| sum.clamp(TIMEOUT_MIN_MS, TIMEOUT_MAX_MS))
+    pub fn late_ms(self) -> Option<u16> {
+        let usual = self
+            .smoothed_ms
+            .saturating_add(self.variation_ms.saturating_mul(4));
+        (self.smoothed_ms != 0).then(|| usual.clamp(LATE_MIN_MS, TIMEOUT_MAX_MS))
     }
 }
 
@@ -207,7 +209,8 @@ pub struct Pending {
     pub sent: Instant,
     deadline: Instant,
     timeout_ms: u16,
-    attempt: Attempt,
+    stage: Stage,
+    repeat: Repeat,
     /// It was already repeated with a fresh token.
     pub renewed: bool,
     queued: bool,
@@ -215,12 +218,12 @@ pub struct Pending {
 
 /// How far a request is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Attempt {
-    /// Sent once; at the time-out it is sent again.
-    First,
-    /// Sent once; at the time-out there is only more waiting.
-    Only,
-    /// Past its first time-out.
+enum Stage {
+    /// An answer may come any moment.
+    Fresh,
+    /// An answer is late; at the time-out the request is sent again.
+    Late,
+    /// Past the time-out, and sent again if it may be. After as long again it has failed.
     Last,
 }
 
@@ -236,9 +239,9 @@ pub enum Repeat {
 /// What a time-out meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expired {
-    /// The first time-out: an answer is still possible, but do not wait for it.
-    Slow(Pending),
-    /// The second: it is given up and forgotten.
+    /// An answer is late; it is still possible, but do not wait for it.
+    Late(Pending),
+    /// The second time-out: it is given up and forgotten.
     Failed(Pending),
 }
 
@@ -332,21 +335,18 @@ impl<P: Plan> Rpc<P> {
         }
         let mut transaction = [0; 8];
         rng.fill(&mut transaction);
-        let known_ms = peer.rtt.timeout_ms().or(self.usual.timeout_ms());
-        let timeout_ms = known_ms.unwrap_or(TIMEOUT_UNKNOWN_MS);
-        let deadline = now.after_ms(u64::from(timeout_ms));
-        let attempt = match repeat {
-            Repeat::Never => Attempt::Only,
-            Repeat::Once => Attempt::First,
-        };
+        let late_ms = peer.rtt.late_ms().or(self.usual.late_ms());
+        let late_ms = late_ms.unwrap_or(TIMEOUT_UNKNOWN_MS);
+        let deadline = now.after_ms(u64::from(late_ms));
         let pending = Pending {
             transaction,
             peer,
             tag,
             sent: now,
             deadline,
-            timeout_ms,
-            attempt,
+            timeout_ms: late_ms.max(TIMEOUT_MIN_MS),
+            stage: Stage::Fresh,
+            repeat,
             renewed,
             queued: true,
         };
@@ -404,7 +404,8 @@ impl<P: Plan> Rpc<P> {
             return Err(Rule::WrongSender);
         }
         self.forget(handle);
-        let sample = (pending.attempt != Attempt::Last).then(|| now.since_ms(pending.sent));
+        let sent_once = pending.stage != Stage::Last || pending.repeat == Repeat::Never;
+        let sample = sent_once.then(|| now.since_ms(pending.sent));
         if let Some(ms) = sample {
             self.usual.sample(ms);
         }
@@ -432,29 +433,39 @@ impl<P: Plan> Rpc<P> {
             if now < pending.deadline {
                 continue;
             }
-            let last = pending.attempt == Attempt::Last;
-            if last {
+            let stage = pending.stage;
+            if stage == Stage::Last {
                 let failed = *pending;
                 self.forget(handle);
                 return Some(Expired::Failed(failed));
             }
-            let again = pending.attempt == Attempt::First && !pending.queued;
-            pending.attempt = Attempt::Last;
-            pending.deadline = now.after_ms(u64::from(pending.timeout_ms));
-            pending.queued |= again;
-            let slow = *pending;
-            if again && self.outgoing.push_back(handle).is_err() {
-                // Only when the allocator has no memory: then it is not repeated.
-                if let Some(pending) = self.pending.get_mut(handle) {
-                    pending.queued = false;
-                }
+            let timeout = pending.sent.after_ms(u64::from(pending.timeout_ms));
+            if now < timeout {
+                (pending.stage, pending.deadline) = (Stage::Late, timeout);
+            } else {
+                pending.stage = Stage::Last;
+                pending.deadline = now.after_ms(u64::from(pending.timeout_ms));
+                self.send_again(handle);
             }
-            return Some(Expired::Slow(slow));
+            if stage == Stage::Fresh {
+                return self.pending.get(handle).copied().map(Expired::Late);
+            }
         }
         self.wake = self.pending.iter().fold(None, |soonest, (_, pending)| {
             earliest(soonest, Some(pending.deadline))
         });
         None
+    }
+
+    /// Queues a request once more, if it may be repeated and is not still waiting to be sent.
+    fn send_again(&mut self, handle: Handle) {
+        if let Some(pending) = self.pending.get_mut(handle)
+            && pending.repeat == Repeat::Once
+            && !pending.queued
+        {
+            // Full only when the allocator has no memory: then it is not repeated.
+            pending.queued = self.outgoing.push_back(handle).is_ok();
+        }
     }
 
     fn find(&self, transaction: Transaction) -> Option<Handle> {

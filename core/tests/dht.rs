@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use strandline_core::crypto::{Crypto, Ed25519, SecretKey};
-use strandline_core::dht::{Dht, Done, Owner};
+use strandline_core::dht::{Dht, Done, OpResult, Owner};
 use strandline_core::id::{Key, NodeId, UserId};
 use strandline_core::output::{Event, OUTPUT_LEN_MAX, Outcome, QueryId};
 use strandline_core::overlay::Entry;
@@ -42,6 +42,7 @@ trait AnyDht {
     fn get(&mut self, now: Instant, key: Key, owner: Owner) -> QueryId;
     fn send(&mut self, now: Instant, key: Key, bytes: &[u8]) -> QueryId;
     fn leave(&mut self, now: Instant) -> QueryId;
+    fn restore_contact(&mut self, now: Instant, id: NodeId, addr: SocketAddr);
     fn peers(&self) -> &[Entry];
     fn id(&self) -> NodeId;
     fn held(&self) -> usize;
@@ -117,6 +118,9 @@ impl<P: Plan> AnyDht for Dht<P> {
             .unwrap()
             .query()
     }
+    fn restore_contact(&mut self, now: Instant, id: NodeId, addr: SocketAddr) {
+        Dht::restore_contact(self, now, id, addr);
+    }
     fn peers(&self) -> &[Entry] {
         Dht::peers(self)
     }
@@ -174,6 +178,8 @@ struct World {
     /// Every so many datagrams one is lost; 0: none.
     lose_every: u64,
     to_nobody: u64,
+    /// Nothing crosses between even and odd hosts.
+    apart: bool,
 }
 
 fn addr(n: usize) -> SocketAddr {
@@ -210,6 +216,7 @@ impl World {
             delay_us: 10_000,
             lose_every: 0,
             to_nobody: 0,
+            apart: false,
         }
     }
 
@@ -262,8 +269,10 @@ impl World {
             assert!(steps < 100_000, "a drain ends");
             if let Some((to, len)) = host.dht.poll_send(&mut buf) {
                 self.sent += 1;
-                if !self.index.contains_key(&to) {
-                    self.to_nobody += 1;
+                let other = self.index.get(&to);
+                self.to_nobody += u64::from(other.is_none());
+                if self.apart && other.is_some_and(|other| other % 2 != n % 2) {
+                    continue;
                 }
                 if self.lose_every == 0 || !self.sent.is_multiple_of(self.lose_every) {
                     let at = self.now.after_us(self.delay_us);
@@ -574,4 +583,367 @@ fn garbage_is_counted_under_the_rule_it_breaks() {
     assert_eq!(dht.dropped(Rule::Network), 1);
     assert_eq!(dht.dropped(Rule::Overlong), 1);
     assert_eq!(dht.poll_send(&mut [0; 1_200]), None);
+}
+
+#[test]
+fn three_hundred_records_at_one_key_spill_into_shards_and_are_all_found() {
+    let mut world = World::joined::<Server>(12);
+    let all: Vec<Vec<u8>> = (0..300_u32).map(|n| n.to_be_bytes().to_vec()).collect();
+    for (n, payload) in all.iter().enumerate() {
+        let outcome = world.put(n % 12, &value(n, key(1), 1, payload));
+        assert!(
+            matches!(outcome, Outcome::Stored { accepted, wanted: 5 } if accepted >= 5),
+            "{n}: {outcome:?}"
+        );
+    }
+    for n in [0, 5, 11] {
+        let (outcome, mut values) = world.get(n, key(1));
+        values.sort();
+        assert_eq!(values, all, "from {n}");
+        assert_eq!(
+            outcome,
+            Outcome::Found {
+                count: 300,
+                complete: true
+            }
+        );
+    }
+    // The layer above gets every copy as it comes, its own node's among them.
+    world.hosts[3]
+        .dht
+        .get(world.now, key(1), Owner::Timeline(7));
+    world.run_ms(10_000);
+    let host = &mut world.hosts[3];
+    let done = host.heard.done.pop().unwrap();
+    let OpResult::Got {
+        count,
+        answered,
+        complete,
+    } = done.result
+    else {
+        panic!("{done:?}")
+    };
+    assert_eq!((done.owner, count as usize), (7, host.heard.records.len()));
+    assert!(complete && answered >= 8);
+    let mut records = std::mem::take(&mut host.heard.records);
+    records.sort();
+    records.dedup();
+    assert_eq!(records.len(), 300);
+}
+
+#[test]
+fn a_board_alone_keeps_what_fits_and_says_when_it_is_full() {
+    let mut world = World::new();
+    world.add::<Board>();
+    let mut stored = 0;
+    let mut refused = 0;
+    for n in 0..60 {
+        match world.put(0, &value(n, key(1), 1, &[7; 100])) {
+            Outcome::Stored {
+                accepted: 1,
+                wanted: 1,
+            } => stored += 1,
+            Outcome::Full => refused += 1,
+            // Nothing is held at the shard where a mark could be: as if there were nobody.
+            Outcome::Stored {
+                accepted: 0,
+                wanted: 1,
+            } => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(world.hosts[0].dht.held(), stored);
+    assert!((20..=32).contains(&stored) && refused > 0, "{stored}");
+    // More values than a board has places for: the get says that it is not complete.
+    let (outcome, values) = world.get(0, key(1));
+    assert!(!values.is_empty());
+    let count = u32::try_from(values.len()).unwrap();
+    assert_eq!(
+        outcome,
+        Outcome::Found {
+            count,
+            complete: false
+        }
+    );
+}
+
+#[test]
+fn with_loss_and_mixed_nodes_every_operation_ends_and_every_record_is_found() {
+    let mut world = World::new();
+    world.lose_every = 43;
+    world.add::<Server>();
+    for n in 1..40 {
+        let n = if n % 3 == 0 {
+            world.add::<Board>()
+        } else {
+            world.add::<Server>()
+        };
+        assert!(matches!(
+            world.join(n, 0),
+            Outcome::Joined { contacts: 1.. }
+        ));
+    }
+    world.run_ms(10_000);
+    for n in 0..40 {
+        let outcome = world.put(n, &value(n, key(n), 1, b"x"));
+        assert!(
+            matches!(
+                outcome,
+                Outcome::Stored {
+                    accepted: 5..,
+                    wanted: 5
+                }
+            ),
+            "{n}: {outcome:?}"
+        );
+    }
+    for n in 0..40 {
+        let wanted = (n * 11 + 5) % 40;
+        let (outcome, values) = world.get(n, key(wanted));
+        assert!(
+            matches!(outcome, Outcome::Found { count: 1, .. }),
+            "{wanted} from {n}"
+        );
+        assert_eq!(values.len(), 1);
+    }
+}
+
+#[test]
+fn a_newcomer_is_handed_the_records_that_it_should_hold() {
+    let mut world = World::joined::<Server>(25);
+    world.run_ms(5_000);
+    for n in 0..30 {
+        world.put(n % 25, &value(n, key(n), 1, b"x"));
+    }
+    let mut wanted = 0;
+    for _ in 0..5 {
+        let n = world.add::<Server>();
+        world.join(n, 3);
+        world.run_ms(5_000);
+        let id = world.hosts[n].dht.id();
+        let near = (0..30).filter(|&k| world.nearest(key(k), usize::MAX)[..8].contains(&id));
+        let near = near.count();
+        assert!(
+            world.hosts[n].dht.held() >= near,
+            "{} of {near}",
+            world.hosts[n].dht.held()
+        );
+        assert_eq!(world.hosts[n].heard.gained, world.hosts[n].dht.held());
+        wanted += near;
+    }
+    assert!(wanted > 20, "the test would prove nothing");
+}
+
+#[test]
+fn a_node_that_leaves_is_forgotten_and_its_records_are_held_by_the_next() {
+    let mut world = World::joined::<Server>(20);
+    world.run_ms(5_000);
+    for n in 0..20 {
+        world.put(n, &value(n, key(n), 1, b"x"));
+    }
+    let held = |world: &World| -> usize {
+        world
+            .hosts
+            .iter()
+            .filter(|host| host.alive)
+            .map(|host| host.dht.held())
+            .sum()
+    };
+    assert_eq!(held(&world), 20 * 8);
+    let id = world.hosts[4].dht.id();
+    let up = |world: &World| world.hosts.iter().map(|host| host.heard.up).sum::<i32>();
+    let before = up(&world);
+    let query = world.hosts[4].dht.leave(world.now);
+    assert_eq!(world.outcome(4, query), Outcome::Left);
+    world.hosts[4].alive = false;
+    world.run_ms(100);
+    assert_eq!(
+        held(&world),
+        20 * 8,
+        "as many copies as before, without the one that left"
+    );
+    for host in world.hosts.iter().filter(|host| host.alive) {
+        assert!(host.dht.peers().iter().all(|entry| entry.contact.id != id));
+    }
+    assert!(up(&world) <= before, "neighbours were told");
+}
+
+#[test]
+fn a_join_without_an_answer_ends_in_time_and_goes_on_trying() {
+    let mut world = World::new();
+    world.add::<Server>();
+    world.add::<Server>();
+    world.hosts[0].alive = false;
+    assert_eq!(world.join(1, 0), Outcome::Joined { contacts: 0 });
+    let before = world.sent;
+    world.run_ms(600_000);
+    let pings = world.sent - before;
+    assert!(
+        (10..=40).contains(&pings),
+        "{pings} pings, each repeated once, a minute apart"
+    );
+    world.hosts[0].alive = true;
+    world.run_ms(75_000);
+    assert_eq!(world.hosts[1].dht.peers().len(), 1);
+    assert_eq!(world.hosts[0].dht.peers().len(), 1);
+}
+
+#[test]
+fn joining_through_oneself_or_nowhere_ends_at_once() {
+    let mut world = World::new();
+    world.add::<Server>();
+    assert_eq!(world.join(0, 0), Outcome::Joined { contacts: 0 });
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 1));
+    let query = world.hosts[0].dht.join(world.now, nowhere);
+    assert_eq!(world.outcome(0, query), Outcome::Joined { contacts: 0 });
+    assert_eq!((world.now, world.sent), (Instant::ZERO, 0));
+}
+
+#[test]
+fn the_death_of_a_third_slows_lookups_by_little_and_loses_nothing() {
+    let mut world = World::joined::<Server>(45);
+    world.run_ms(5_000);
+    for n in 0..45 {
+        world.put(n, &value(n, key(n), 1, b"x"));
+    }
+    for n in (0..45).filter(|n| n % 3 == 1) {
+        world.hosts[n].alive = false;
+    }
+    let mut took_ms = Vec::new();
+    for n in (0..45).filter(|n| n % 3 != 1) {
+        let begun = world.now;
+        let (outcome, values) = world.get(n, key((n * 7) % 45));
+        assert_eq!(values.len(), 1, "{outcome:?}");
+        took_ms.push(world.now.since_ms(begun));
+    }
+    took_ms.sort_unstable();
+    // A healthy one takes 60 to 80 ms, a time-out 200.
+    assert!(
+        took_ms[took_ms.len() / 2] <= 280 && took_ms[took_ms.len() - 1] <= 1_000,
+        "{took_ms:?}"
+    );
+}
+
+#[test]
+fn two_halves_that_were_apart_find_each_other_again() {
+    let mut world = World::joined::<Server>(16);
+    world.run_ms(5_000);
+    world.apart = true;
+    world.run_ms(20 * 60_000);
+    for (n, host) in world.hosts.iter().enumerate() {
+        let own_half = host.dht.peers().iter().all(|entry| {
+            let other = world.index[&entry.contact.addr.to_socket_addr().unwrap()];
+            other % 2 == n % 2
+        });
+        assert!(own_half, "the silent are no contacts");
+        assert_eq!(host.dht.peers().len(), 7);
+    }
+    world.apart = false;
+    world.run_ms(10 * 60_000);
+    for host in &world.hosts {
+        assert_eq!(host.dht.peers().len(), 15);
+    }
+}
+
+#[test]
+fn an_older_record_is_refused_with_the_sequence_that_is_held() {
+    let mut world = World::joined::<Server>(6);
+    world.put(1, &value(1, key(1), 5, b"new"));
+    assert_eq!(world.put(2, &value(1, key(1), 4, b"old")), Outcome::Older);
+    assert_eq!(
+        world.put(2, &value(1, key(1), 5, b"new")),
+        Outcome::Stored {
+            accepted: 6,
+            wanted: 5
+        }
+    );
+    assert_eq!(world.get(3, key(1)).1, [b"new"]);
+    assert_eq!(
+        world.put(2, &value(1, key(1), 6, b"newest")),
+        Outcome::Stored {
+            accepted: 6,
+            wanted: 5
+        }
+    );
+    assert_eq!(world.get(3, key(1)).1, [b"newest"]);
+}
+
+#[test]
+fn a_message_reaches_the_node_of_its_key_once() {
+    let mut world = World::joined::<Server>(20);
+    world.run_ms(2_000);
+    world.lose_every = 7;
+    for k in 0..10 {
+        let nearest = world.nearest(key(k), usize::MAX)[0];
+        let query = world.hosts[k].dht.send(world.now, key(k), &[k as u8; 900]);
+        assert_eq!(
+            world.outcome(k, query),
+            Outcome::Delivered { accepted: true }
+        );
+        let mut delivered = 0;
+        for host in &mut world.hosts {
+            let messages = std::mem::take(&mut host.heard.messages);
+            assert!(messages.iter().all(|message| *message == [k as u8; 900]));
+            assert!(messages.is_empty() || host.dht.id() == nearest, "{k}");
+            delivered += messages.len();
+        }
+        assert_eq!(delivered, 1, "{k}");
+    }
+}
+
+#[test]
+fn one_seed_gives_one_history() {
+    fn history() -> (u64, Instant, Vec<Vec<NodeId>>) {
+        let mut world = World::new();
+        world.lose_every = 29;
+        world.add::<Server>();
+        for n in 1..15 {
+            let n = if n % 2 == 0 {
+                world.add::<Board>()
+            } else {
+                world.add::<Server>()
+            };
+            world.join(n, n / 2);
+        }
+        world.put(3, &value(1, key(1), 1, b"x"));
+        world.get(9, key(1));
+        world.run_ms(3_600_000);
+        let peers = world.hosts.iter().map(|host| {
+            host.dht
+                .peers()
+                .iter()
+                .map(|entry| entry.contact.id)
+                .collect()
+        });
+        (world.sent, world.now, peers.collect())
+    }
+    assert_eq!(history(), history());
+}
+
+#[test]
+fn contacts_for_the_next_start_are_few_and_lead_back() {
+    let mut world = World::joined::<Server>(40);
+    world.run_ms(5_000);
+    let saved = world.hosts[7].heard.saved.clone();
+    assert_eq!(saved.len(), 32);
+    let n = world.add::<Server>();
+    let dht = &mut world.hosts[n].dht;
+    for (id, addr) in saved {
+        dht.restore_contact(world.now, id, addr);
+    }
+    world.run_ms(5_000);
+    assert!(world.hosts[n].dht.peers().len() > 30);
+}
+
+#[test]
+fn an_idle_network_is_quiet() {
+    let mut world = World::joined::<Server>(20);
+    world.run_ms(60_000);
+    let before = world.sent;
+    world.run_ms(10 * 60_000);
+    let each = (world.sent - before) / 20;
+    assert!(
+        each < 10 * 20,
+        "{each} datagrams of each node in ten minutes"
+    );
 }

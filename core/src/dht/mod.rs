@@ -369,7 +369,7 @@ impl<P: Plan> Dht<P> {
         let mut from = 0;
         while let Some(expired) = self.rpc.pop_expired(self.now, &mut from) {
             match expired {
-                Expired::Slow(pending) => self.on_late(&pending),
+                Expired::Late(pending) => self.on_late(&pending),
                 Expired::Failed(pending) => self.on_silent(&pending),
             }
         }

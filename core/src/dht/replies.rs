@@ -90,11 +90,7 @@ impl<'d> Found<'d> {
             .saturating_sub(dht.now.since_ms(self.sent));
         let remaining_ms = remaining_ms(dht.now, &dht.clock, &record, told_ms)?;
         dht.verify(self.visit, &record)?;
-        if let Some(Job::Get(get)) = dht.ops.get_mut(self.op.handle()).map(|op| &mut op.job)
-            && self.owner != Owner::Application
-        {
-            get.count = get.count.saturating_add(1);
-        }
+        dht.count_record(self.op.handle());
         let age_ms = copy.age_ms.min(AGE_MAX_MS);
         Ok(Verified {
             record,
@@ -151,6 +147,28 @@ impl<P: Plan> Dht<P> {
             age_ms: held.age_ms,
             holder: self.id,
         })
+    }
+
+    /// Counts a record that a get found: the timeline's here, the application's when its value is kept. The get may
+    /// have ended by the very answer that brought it.
+    fn count_record(&mut self, op: Handle) {
+        let Some(op) = self.ops.get_mut(op) else {
+            return;
+        };
+        let count = match &mut op.job {
+            Job::Get(get) => &mut get.count,
+            Job::Done(OpResult::Got { count, .. }) => count,
+            Job::Join(_)
+            | Job::Refresh
+            | Job::Find
+            | Job::Put(_)
+            | Job::Send(_)
+            | Job::Leave(_)
+            | Job::Done(_) => return,
+        };
+        if op.owner != Some(Owner::Application) {
+            *count = count.saturating_add(1);
+        }
     }
 
     /// Checks a record's signature, once for each visit.
@@ -433,7 +451,7 @@ impl<P: Plan> Dht<P> {
         proof.ok()
     }
 
-    /// The first time-out of a request: others are asked meanwhile.
+    /// An answer is late: others are asked meanwhile.
     pub(super) fn on_late(&mut self, pending: &Pending) {
         if let Some(handle) = pending.tag.visit()
             && let Some(visit) = self.visits.get_mut(handle)

@@ -9,7 +9,7 @@ use core::marker::PhantomData;
 use crate::addr::is_local;
 use crate::bounded::{BlobId, Blobs, Handle, List};
 use crate::id::{ID_BYTES, UserId, extend_prefix};
-use crate::lookup::{Lookup, State, Step};
+use crate::lookup::{Lookup, Patience, State, Step};
 use crate::overlay::{K, Overlay, REPLICATION};
 use crate::plan::Plan;
 use crate::records::{Offer, PutError};
@@ -205,7 +205,12 @@ impl<P: Plan> Dht<P> {
         } else {
             root.child::<P::Crypto>(depth, &prefix_bytes(prefix))
         };
-        let mut lookup = Lookup::new(location, want);
+        let patience = if is_get {
+            Patience::GoOn
+        } else {
+            Patience::Wait
+        };
+        let mut lookup = Lookup::new(location, want, patience);
         let (entries, _) = self.nearest_entries(&location);
         for entry in entries.iter().flatten() {
             lookup.add_known(entry, 0);
