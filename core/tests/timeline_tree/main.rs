@@ -7,9 +7,11 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
     reason = "a test may panic"
 )]
 
+mod by_hand;
 mod world;
 
 use std::collections::BTreeSet;

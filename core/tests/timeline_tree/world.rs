@@ -125,7 +125,7 @@ pub fn user(n: usize) -> UserId {
     UserId::of_key::<Ed25519>(&Ed25519::public_key(&secret(n)))
 }
 
-fn secret(n: usize) -> SecretKey {
+pub fn secret(n: usize) -> SecretKey {
     let mut bytes = [7; 32];
     bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
     SecretKey::from_bytes(bytes)
@@ -135,7 +135,7 @@ pub fn name(n: usize) -> Name {
     Name::parse(&format!("p{n}")).unwrap()
 }
 
-fn address(n: usize) -> SocketAddr {
+pub fn address(n: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, (n / 250) as u8, (n % 250) as u8 + 1], 7827))
 }
 

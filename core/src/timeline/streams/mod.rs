@@ -223,11 +223,7 @@ impl<P: Plan> Exchange<P> {
             } else {
                 Unreached::NoConnection
             };
-            let idle = self
-                .streams
-                .get(handle)
-                .is_some_and(|s| s.role == Role::Waiting);
-            if was_open && !idle {
+            if was_open && !self.streams.is_idle(handle) {
                 state.dropped.count(Rule::Stalled);
             }
             self.end_stream(now, state, handle, why);

@@ -62,6 +62,8 @@ pub struct Stream {
     pub used: Instant,
     state: State,
     incoming: bool,
+    /// A whole frame went one way or the other.
+    begun: bool,
     queued: bool,
     room: usize,
     /// When it was accepted, planned, or last moved a whole frame.
@@ -227,6 +229,7 @@ impl<P: Plan> Streams<P> {
             Role::Child { .. } | Role::Holder { .. } | Role::Courier(_) => stall_ms(stream.rtt_ms),
         };
         stream.moved = now;
+        stream.begun = true;
         stream.deadline = now.after_ms(within_ms);
         self.wake = earliest(self.wake, Some(stream.deadline));
     }
@@ -353,6 +356,14 @@ impl<P: Plan> Streams<P> {
             .map(|s| &mut s.role)
     }
 
+    /// Whether it is no wonder that a stream is quiet: a peer's, with nothing under way after what was.
+    #[must_use]
+    pub fn is_idle(&self, handle: Handle) -> bool {
+        self.slab
+            .get(handle)
+            .is_some_and(|s| s.begun && s.role == Role::Waiting)
+    }
+
     /// How many streams there are, and how many fit.
     #[must_use]
     pub fn used(&self) -> (usize, usize) {
@@ -369,6 +380,7 @@ impl Stream {
             used: now,
             state,
             incoming: false,
+            begun: false,
             queued: false,
             room: 0,
             moved: now,
