@@ -6,7 +6,7 @@
 //! neighbourhood at most [`PINGS_PER_SUBNET`]; there are at most [`REQUESTS_MAX`] requests, whatever the
 //! answers say.
 
-use crate::addr::{PackedAddr, Subnet, subnet_of};
+use crate::addr::{PackedAddr, subnet_of};
 use crate::bounded::List;
 use crate::id::{Distance, Key, NodeId};
 use crate::overlay::Entry;
@@ -257,9 +257,12 @@ impl<P: Plan> Lookup<P> {
         let Some(addr) = contact.addr.to_socket_addr() else {
             return false;
         };
-        let subnet: Subnet = subnet_of(addr);
+        if !counts(contact) {
+            return true;
+        }
+        let subnet = subnet_of(addr).tag();
         let earlier = self.pinged.iter().filter(|&&other| other == subnet).count();
-        !counts(contact) || (earlier < PINGS_PER_SUBNET && self.pinged.push(subnet).is_ok())
+        earlier < PINGS_PER_SUBNET && self.pinged.push(subnet).is_ok()
     }
 
     fn set(&mut self, at: usize, state: State) {

@@ -7,7 +7,7 @@
 
 use core::marker::PhantomData;
 
-use crate::addr::{PackedAddr, Subnet};
+use crate::addr::PackedAddr;
 use crate::bounded::{Arena, Blobs, Fixed, Handle, Index, List, Scan, Slot};
 #[cfg(feature = "alloc")]
 use crate::bounded::{Boxed, Grown, Hashed};
@@ -63,8 +63,9 @@ pub trait Plan: Sized + 'static {
     type Overlay: Overlay;
     /// Candidates of one lookup.
     type Candidates: List<Candidate>;
-    /// First pings of one lookup.
-    type Pinged: List<Subnet>;
+    /// The neighbourhoods (see [`crate::addr::Subnet::tag`]) of the first pings of one lookup, which can have no more
+    /// than fit: the nearest nodes are commonly found with 20 to 40.
+    type Pinged: List<u16>;
 
     // DHT: operations.
 
@@ -190,7 +191,7 @@ impl<C: Crypto + 'static> Plan for Board<C> {
 
     type Overlay = Kademlia<Fixed<Entry, 32>, Fixed<Spare, 1>, Fixed<Silent, 3>>;
     type Candidates = Fixed<Candidate, 12>;
-    type Pinged = Fixed<Subnet, 10>;
+    type Pinged = Fixed<u16, 64>;
 
     type Ops = Fixed<Slot<Op<Self>>, 4>;
     type Visits = Fixed<Slot<Visit<Self>>, 1>;
@@ -266,7 +267,7 @@ impl<C: Crypto + 'static> Plan for Server<C> {
 
     type Overlay = Kademlia<Grown<Entry, 5_120>, Grown<Spare, 128>, Grown<Silent, 256>>;
     type Candidates = Grown<Candidate, 48>;
-    type Pinged = Grown<Subnet, 96>;
+    type Pinged = Grown<u16, 160>;
 
     type Ops = Grown<Slot<Op<Self>>, 1_024>;
     type Visits = Grown<Slot<Visit<Self>>, 1_024>;
