@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use serde_json::json;
 
 use strandline_tests::sim::workload::{Pair, Plan, Summary, Workload};
-use strandline_tests::sim::{Chance, Cryptography, World};
+use strandline_tests::sim::{Chance, Cryptography, HostId, World};
 
 /// Runs a world of simulated Strandline nodes, watches every step, and says what happened.
 ///
@@ -64,6 +64,9 @@ struct Options {
     /// The cryptography of the nodes: the real one, or a cheap stand-in for large worlds
     #[arg(long, value_enum, default_value_t = CryptoOption::Real)]
     crypto: CryptoOption,
+    /// Tell every input and output of this node on stderr (the number in `n42`)
+    #[arg(long, value_name = "NODE")]
+    watch: Option<u32>,
     /// Print one JSON object on one line instead of words
     #[arg(long)]
     json: bool,
@@ -117,6 +120,7 @@ impl Options {
         let mut world = World::with_cryptography(self.seed, cryptography);
         world.panics = false;
         world.replay = self.command();
+        world.watched = self.watch.map(HostId);
         let network = world.network_mut();
         let delay_us = u64::from(self.delay) * 1_000;
         network.delay_us = delay_us / 10..=delay_us;

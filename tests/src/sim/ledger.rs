@@ -13,8 +13,9 @@ use strandline_core::wire::datagram::{Body, Datagram, NO_TOKEN, Token, Transacti
 
 /// Longest request to an address never heard from, in bytes.
 pub const FIRST_PING_LEN_MAX: usize = 128;
-/// Most such pings to one address within [`PINGS_WINDOW_US`]: two probes, each repeated once.
-pub const PINGS_MAX: usize = 4;
+/// Most such pings to one address within [`PINGS_WINDOW_US`]: after a start, several lookups run at once, and each may
+/// ping it once.
+pub const PINGS_MAX: usize = 12;
 /// See [`PINGS_MAX`].
 pub const PINGS_WINDOW_US: u64 = 2_000_000;
 
@@ -136,7 +137,7 @@ mod tests {
     use strandline_core::addr::PackedAddr;
     use strandline_core::id::{Key, NodeId};
 
-    use super::{Body, Datagram, Ledger, NO_TOKEN, NetworkId, SocketAddr, Token};
+    use super::{Body, Datagram, Ledger, NO_TOKEN, NetworkId, PINGS_MAX, SocketAddr, Token};
 
     const NETWORK: NetworkId = NetworkId([1, 2, 3, 4]);
     const TOKEN: Token = [7; 8];
@@ -220,7 +221,7 @@ mod tests {
         let mut ledger = Ledger::default();
         assert!(ledger.sent(0, there(), &find(NO_TOKEN), 90, 0).is_err());
         assert!(ledger.sent(0, there(), &ping(), 129, 0).is_err());
-        for _ in 0..4 {
+        for _ in 0..PINGS_MAX {
             ledger.sent(0, there(), &ping(), 96, 0).unwrap();
         }
         assert!(ledger.sent(0, there(), &ping(), 96, 1_000).is_err());

@@ -105,7 +105,6 @@ impl Setup {
 }
 
 /// What runs on a machine.
-#[derive(Debug)]
 pub enum Program {
     /// A node.
     Node(Box<AnyNode>),

@@ -514,8 +514,9 @@ impl Model {
         }
         let (lacking, wanted) = self.lacking(answer, key, now_us);
         if lacking > 0 {
+            let (outcome, took_ms) = (answer.outcome(), answer.took_ms());
             return Err(format!(
-                "does not find {lacking} of {wanted} stored values at {key:?}"
+                "does not find {lacking} of {wanted} stored values at {key:?}: {outcome:?} in {took_ms} ms"
             ));
         }
         Ok(())

@@ -34,11 +34,11 @@ pub struct Network {
 }
 
 impl Network {
-    /// A calm network: 5 to 60 ms one way, 2 ms of jitter, nothing lost.
+    /// A calm network: 6 to 60 ms one way, 2 ms of jitter, nothing lost.
     #[must_use]
     pub fn new(mut random: Random) -> Self {
         Self {
-            delay_us: 5_000..=60_000,
+            delay_us: 6_000..=60_000,
             jitter_us: 2_000,
             loss: Chance::NEVER,
             duplication: Chance::NEVER,

@@ -21,7 +21,6 @@ use strandline_core::time::Instant;
 use super::plans::{Cryptography, Kind, SimBoard, SimServer};
 
 /// A node of one of the plans that can live in a world.
-#[derive(Debug)]
 pub enum AnyNode {
     /// A board with real cryptography.
     Board(Box<Node<Board>>),

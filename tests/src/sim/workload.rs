@@ -136,6 +136,8 @@ pub struct Workload {
     random: Random,
     summary: Summary,
     hosts: Vec<HostId>,
+    /// Those that have found the network; only they act.
+    joined: Vec<HostId>,
     open: VecDeque<Ticket>,
     /// Values to be read again: when, where, and how often still.
     due: VecDeque<(u64, strandline_core::id::Key)>,
@@ -158,6 +160,7 @@ impl Workload {
             random: Random::new(seed).fork("workload"),
             summary: Summary::default(),
             hosts: Vec::new(),
+            joined: Vec::new(),
             open: VecDeque::new(),
             due: VecDeque::new(),
             off: VecDeque::new(),
@@ -244,12 +247,12 @@ impl Workload {
                 ..Setup::new(kind)
             };
             let host = world.node_with(setup);
-            let through = self
-                .random
-                .pick(&self.hosts)
-                .map(|known| world.machine(*known).addr);
-            if let Some(addr) = through {
-                self.begin(world, host, &Command::Join(addr), None);
+            match self.running(world) {
+                Some(known) => {
+                    let addr = world.machine(known).addr;
+                    self.begin(world, host, &Command::Join(addr), None);
+                }
+                None => self.joined.push(host), // The first has nobody to join.
             }
             self.hosts.push(host);
         }
@@ -270,7 +273,7 @@ impl Workload {
     }
 
     fn running(&mut self, world: &World) -> Option<HostId> {
-        let host = *self.random.pick(&self.hosts)?;
+        let host = *self.random.pick(&self.joined)?;
         world.running(host).map(|_| host)
     }
 
@@ -347,6 +350,7 @@ impl Workload {
         }
         let back_us = world.now_us() + self.random.within(&OFF_US);
         self.off.push_back((back_us, host));
+        self.joined.retain(|joined| *joined != host);
         self.summary.crashes.count(false);
     }
 
@@ -396,6 +400,9 @@ impl Workload {
             Command::Join(_) => {
                 let found = matches!(outcome, Outcome::Joined { contacts } if contacts > 0);
                 summary.joins.count(found);
+                if found && !self.joined.contains(&answer.host) {
+                    self.joined.push(answer.host);
+                }
             }
             Command::Lookup(_) => {
                 summary.lookups.count(matches!(outcome, Outcome::Found { count, .. } if count > 0));
