@@ -31,6 +31,9 @@ pub const GIVERS: usize = 2;
 /// To whom a walk hands records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Walk {
+    /// To nobody: no walk is under way. It is a variant because the `None` of an `Option` of the others would
+    /// not be zero, and would move a node in a `static` from `.bss` to `.data`.
+    Idle,
     Newcomer(NodeId),
     /// To whoever comes into the nearest when this node goes.
     Leaving(Handle),
@@ -39,7 +42,7 @@ enum Walk {
 /// The walk under way and those to come.
 pub(super) struct HandOver<P: Plan> {
     newcomers: P::Newcomers,
-    walk: Option<Walk>,
+    walk: Walk,
     /// The next slot of the store.
     slot: usize,
     under_way: u8,
@@ -50,7 +53,7 @@ pub(super) struct HandOver<P: Plan> {
 impl<P: Plan> HandOver<P> {
     pub(super) const EMPTY: Self = Self {
         newcomers: P::Newcomers::EMPTY,
-        walk: None,
+        walk: Walk::Idle,
         slot: 0,
         under_way: 0,
         step: None,
@@ -63,8 +66,8 @@ impl<P: Plan> HandOver<P> {
 
     /// The operation that leaves is over.
     pub(super) fn stop_leaving(&mut self) {
-        if matches!(self.walk, Some(Walk::Leaving(_))) {
-            self.walk = None;
+        if matches!(self.walk, Walk::Leaving(_)) {
+            self.walk = Walk::Idle;
         }
     }
 }
@@ -89,7 +92,7 @@ impl<P: Plan> Dht<P> {
     /// Begins to hand over everything, for a node that leaves.
     pub(super) fn begin_leaving(&mut self, op: Handle) {
         self.handover.newcomers.clear();
-        (self.handover.walk, self.handover.slot) = (Some(Walk::Leaving(op)), 0);
+        (self.handover.walk, self.handover.slot) = (Walk::Leaving(op), 0);
         self.hand_over_step();
     }
 
@@ -115,7 +118,10 @@ impl<P: Plan> Dht<P> {
                 // An answer goes on with it.
                 return;
             }
-            let Some(walk) = self.next_walk() else { return };
+            let walk = self.next_walk();
+            if walk == Walk::Idle {
+                return;
+            }
             let slot = self.handover.slot;
             if slot >= self.records.slots() {
                 if !self.end_walk(walk) {
@@ -141,9 +147,10 @@ impl<P: Plan> Dht<P> {
     }
 
     /// The walk under way, or the next newcomer's.
-    fn next_walk(&mut self) -> Option<Walk> {
-        if self.handover.walk.is_none() {
-            self.handover.walk = self.handover.newcomers.remove(0).map(Walk::Newcomer);
+    fn next_walk(&mut self) -> Walk {
+        if self.handover.walk == Walk::Idle {
+            let next = self.handover.newcomers.remove(0);
+            self.handover.walk = next.map_or(Walk::Idle, Walk::Newcomer);
             self.handover.slot = 0;
         }
         self.handover.walk
@@ -157,7 +164,7 @@ impl<P: Plan> Dht<P> {
             }
             self.wave(op);
         }
-        self.handover.walk = None;
+        self.handover.walk = Walk::Idle;
         true
     }
 
@@ -168,6 +175,7 @@ impl<P: Plan> Dht<P> {
         let peer = match walk {
             Walk::Newcomer(newcomer) => self.newcomer_for(&location, &newcomer)?,
             Walk::Leaving(_) => self.next_in_line(&location)?,
+            Walk::Idle => return None,
         };
         Some((Tag::HandOver { record: held.id }, peer))
     }
