@@ -534,6 +534,25 @@ impl<P: Plan> Copies<P> {
         persists.hint(Entry::Copy(copy.author));
     }
 
+    /// Takes the copy of an author away without freeing its posts, and returns where their chain begins (an earlier part
+    /// that it does not reach is freed). For a user who recovers their own posts.
+    pub fn take(
+        &mut self,
+        posts: &mut Posts<P>,
+        persists: &mut Persists<P>,
+        author: &UserId,
+    ) -> PostId {
+        let Some(handle) = self.find(author) else {
+            return PostId::NONE;
+        };
+        let newest = match self.copies.get_mut(handle) {
+            Some(copy) => core::mem::replace(&mut copy.newest, PostId::NONE),
+            None => PostId::NONE,
+        };
+        self.remove(posts, persists, handle);
+        newest
+    }
+
     /// When [`Copies::handle_timeout`] next has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {

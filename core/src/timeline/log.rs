@@ -474,10 +474,25 @@ impl<P: Plan> Log<P> {
         Ok(())
     }
 
-    /// After storage was lost: nothing up to `reserved` is used again, and what was restored from holders is durable.
-    /// Append a [`PostKind::Gap`] next.
-    pub fn resume(&mut self, reserved: u64) {
+    /// After storage was lost: takes a checked chain of own posts that holders had, and uses no number up to `reserved`
+    /// again. Append a [`PostKind::Gap`] next: it links to the newest of them, so that they stay readable.
+    pub fn resume(&mut self, me: &Me<P>, posts: &Posts<P>, newest: PostId, reserved: u64) {
+        self.newest = newest;
+        self.len = posts.walk(newest).count();
+        let newest = posts.get(newest);
+        let decoded = newest.and_then(|post| Post::decode::<P::Crypto>(post.bytes).ok());
+        if let Some(post) = decoded {
+            self.last = post.header.seq;
+            self.tip = post.hash::<P::Crypto>(me.network());
+        }
+        self.durable = self.last;
         self.reserved = self.reserved.max(reserved);
+        self.reserving = self.reserving.max(reserved);
+        self.update_shown(me, posts);
+    }
+
+    /// A head in the DHT reserves numbers that were not known to be: an earlier run had no time to note it.
+    pub fn saw_reserved(&mut self, reserved: u64) {
         self.reserving = self.reserving.max(reserved);
     }
 
@@ -504,7 +519,7 @@ impl<P: Plan> Log<P> {
     /// Whether a head that somebody else shows for this user contradicts the log: the key is in use elsewhere.
     #[must_use]
     pub fn contradicts(&self, me: &Me<P>, posts: &Posts<P>, head: &Head<'_>) -> bool {
-        if head.last > self.last || head.reserved > self.reserving {
+        if head.last > self.last {
             return true;
         }
         let at = posts.walk(self.newest).find(|post| post.seq == head.last);
@@ -761,7 +776,7 @@ mod tests {
     fn a_board_without_storage_drops_the_oldest_confirmed_posts() {
         let mut state: crate::timeline::state::State<Board> =
             testing::unready(1, Durability::Holders(1));
-        state.restored_all(at(0), Restored::Fresh).unwrap();
+        state.restored_all(Restored::Fresh).unwrap();
         for seq in 1..=40 {
             assert_eq!(state.post(at(1), "short").unwrap().seq, seq);
             let waiting = state.log.durable() < seq;

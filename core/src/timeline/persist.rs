@@ -66,6 +66,12 @@ impl<P: Plan> Persists<P> {
         Some(PersistId(self.last))
     }
 
+    /// A number for something that the host is to write next and that is not in the queue (which must be empty).
+    pub fn next_id(&mut self) -> PersistId {
+        self.last = self.last.saturating_add(1);
+        PersistId(self.last)
+    }
+
     /// Takes the entry that has waited longest, with its number.
     pub fn pop(&mut self) -> Option<(PersistId, Entry)> {
         // As many as are queued have the last numbers.

@@ -79,21 +79,28 @@ struct CopyPostValue<'a> {
 impl<P: Plan> State<P> {
     /// The next thing that storage has to write or delete, encoded into `buf` (which needs
     /// [`crate::output::OUTPUT_LEN_MAX`] bytes).
+    ///
+    /// # Errors
+    /// Gives the buffer back when there is nothing.
     pub fn poll_persist<'b>(
         &mut self,
         now: Instant,
         buf: &'b mut [u8],
-    ) -> Option<(PersistId, Stored<'b>)> {
-        let (id, entry) = self.persists.pop()?;
-        let (key_buf, value_buf) = buf.split_at_mut_checked(STORED_KEY_LEN_MAX)?;
-        let (class, key_len) = encode_key(&entry, key_buf)?;
-        let value = self.encode_value(now, &entry, value_buf);
+    ) -> Result<(PersistId, Stored<'b>), &'b mut [u8]> {
+        let Some((id, entry)) = self.persists.pop() else {
+            return Err(buf);
+        };
+        let (key_buf, value_buf) = buf
+            .split_at_mut_checked(STORED_KEY_LEN_MAX)
+            .unwrap_or_default();
+        let (class, key_len) = encode_key(&entry, key_buf);
+        let value_len = self.encode_value(now, &entry, value_buf);
         let item = Stored {
             class,
-            key: key_buf.get(..key_len)?,
-            value: value.and_then(|len| value_buf.get(..len)),
+            key: key_buf.get(..key_len).unwrap_or_default(),
+            value: value_len.and_then(|len| value_buf.get(..len)),
         };
-        Some((id, item))
+        Ok((id, item))
     }
 
     /// Writes the value of an entry as it is now; `None` when it is gone.
@@ -282,7 +289,8 @@ impl<P: Plan> State<P> {
     }
 }
 
-fn encode_key(entry: &Entry, buf: &mut [u8]) -> Option<(Class, usize)> {
+/// Writes the key of an entry; the longest, that of a post of a copy, has 42 bytes.
+fn encode_key(entry: &Entry, buf: &mut [u8]) -> (Class, usize) {
     let log = LOG.to_be_bytes();
     let (class, parts): (_, [&[u8]; 3]) = match entry {
         Entry::Log => (Class::Log, [&log, &[], &[]]),
@@ -296,12 +304,11 @@ fn encode_key(entry: &Entry, buf: &mut [u8]) -> Option<(Class, usize)> {
         ),
     };
     let mut len = 0;
-    for part in parts {
-        let place = buf.get_mut(len..)?.get_mut(..part.len())?;
-        place.copy_from_slice(part);
-        len = len.checked_add(part.len())?;
+    for (to, from) in buf.iter_mut().zip(parts.into_iter().flatten()) {
+        *to = *from;
+        len += 1;
     }
-    Some((class, len))
+    (class, len)
 }
 
 fn encode<T: Serialize>(value: &T, buf: &mut [u8]) -> Option<usize> {
@@ -353,7 +360,7 @@ mod tests {
     fn written(state: &mut Tested) -> Vec<(Class, String, Option<String>)> {
         let mut buf = [0; OUTPUT_LEN_MAX];
         let mut all = Vec::new();
-        while let Some((_, item)) = state.poll_persist(at(1), &mut buf) {
+        while let Ok((_, item)) = state.poll_persist(at(1), &mut buf) {
             all.push((item.class, hex(item.key), item.value.map(hex)));
         }
         all

@@ -66,7 +66,7 @@ pub fn unready<P: Plan>(n: u8, durability: Durability) -> State<P> {
 pub fn fresh<P: Plan>(n: u8) -> State<P> {
     let mut state = unready(n, Durability::Host);
     state.me.set_clock(Instant::ZERO, DATE_MS, 0);
-    state.restored_all(Instant::ZERO, Restored::Fresh).unwrap();
+    state.restored_all(Restored::Fresh).unwrap();
     state
 }
 
@@ -79,7 +79,7 @@ impl Disk {
     pub fn write<P: Plan>(&mut self, now: Instant, state: &mut State<P>) -> PersistId {
         let mut buf = [0; OUTPUT_LEN_MAX];
         let mut last = PersistId(0);
-        while let Some((id, item)) = state.poll_persist(now, &mut buf) {
+        while let Ok((id, item)) = state.poll_persist(now, &mut buf) {
             assert!(id > last, "numbers rise");
             last = id;
             let key = (item.class, item.key.to_vec());
@@ -101,7 +101,7 @@ impl Disk {
             let (class, key, value) = (*class, key.as_slice(), Some(value.as_slice()));
             state.restored(now, Stored { class, key, value })?;
         }
-        state.restored_all(now, Restored::Intact)
+        state.restored_all(Restored::Intact)
     }
 }
 
