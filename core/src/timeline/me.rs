@@ -15,9 +15,9 @@ use crate::name::Name;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::time::Instant;
-use crate::wire::NetworkId;
 use crate::wire::frame::Get;
-use crate::wire::record::{Draft, Kind};
+use crate::wire::record::{Draft, Kind, PayloadBuf};
+use crate::wire::{NetworkId, PAYLOAD_LEN_MAX};
 
 /// The longest lifetime that holders allow a record whose author has no clock, in ms (1 h).
 pub const LIFETIME_UNDATED_MS: u32 = 60 * 60 * 1000;
@@ -240,6 +240,19 @@ impl<P: Plan> Me<P> {
         payload: &T,
         buf: &mut [u8],
     ) -> Option<usize> {
+        let mut encoded: PayloadBuf = [0; PAYLOAD_LEN_MAX];
+        let payload = postcard::to_slice(payload, &mut encoded).ok()?;
+        self.sign_bytes(now, about, payload, buf)
+    }
+
+    /// As [`Me::sign`], with the payload as it is to travel.
+    pub fn sign_bytes(
+        &mut self,
+        now: Instant,
+        about: &About,
+        payload: &[u8],
+        buf: &mut [u8],
+    ) -> Option<usize> {
         if self.mute {
             return None;
         }
@@ -259,7 +272,7 @@ impl<P: Plan> Me<P> {
             issued_ms,
             lifetime_ms,
         };
-        draft.sign_payload::<P::Crypto, T>(payload, &self.secret, &self.public, self.network, buf)
+        draft.sign::<P::Crypto>(payload, &self.secret, &self.public, self.network, buf)
     }
 
     /// Signs the part of a `Get` that is the same in every hop; `None` while mute. Returns the date that it carries.

@@ -179,6 +179,12 @@ impl<P: Plan> Posts<P> {
         self.blobs.remove(BlobId::from_bits(id.0));
     }
 
+    /// How many posts and records fit.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        P::Posts::SLOTS
+    }
+
     /// Posts and records that are there, and their bytes.
     #[must_use]
     pub fn used(&self) -> (usize, usize) {

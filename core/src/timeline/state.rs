@@ -16,13 +16,16 @@ use crate::wire::post::PostKind;
 use crate::wire::record::{Follow, Kind, Record};
 
 use super::copies::{Copies, HeadNews, Offer, PostNews};
-use super::errands::Errands;
+use super::errands::{Errands, Message};
 use super::log::{Appended, Log};
 use super::me::{About, Me};
 use super::people::{FollowNews, People};
 use super::persist::Persists;
 use super::posts::Posts;
+use super::tags::Part;
 
+/// How long a notice may take to be delivered, in ms.
+const ERRAND_MS: u64 = 10_000;
 /// A `Follow` record is rewritten at most once in this time because of what is held, in ms.
 pub const FOLLOW_REWRITE_MS: u64 = 10 * 60 * 1000;
 
@@ -78,6 +81,18 @@ impl<P: Plan> State<P> {
         };
         let packed = PackedAddr::from(addr);
         core::mem::replace(&mut self.address, packed) != packed
+    }
+
+    /// Whether signing is allowed.
+    ///
+    /// # Errors
+    /// [`CommandError::Recovering`] or [`CommandError::StorageFailed`].
+    pub fn may_sign(&self) -> Result<(), CommandError> {
+        match (self.recovering, self.me.is_mute()) {
+            (true, _) => Err(CommandError::Recovering),
+            (false, true) => Err(CommandError::StorageFailed),
+            (false, false) => Ok(()),
+        }
     }
 
     /// Appends a post: checks its text, makes room, signs nothing yet.
@@ -246,5 +261,23 @@ impl<P: Plan> State<P> {
         self.people.hasten_follow(user, due);
         // A cursor that is not written is found again in the own Follow record.
         self.persists.hint(super::persist::Entry::Following(*user));
+    }
+
+    /// A copy has lapsed: the `Follow` record says so in due time, and the author at once, if it is online.
+    pub fn on_lapsed(&mut self, now: Instant, author: &UserId) {
+        let Some(entry) = self.people.followed(author) else {
+            return;
+        };
+        let due = entry.follow_put.after_ms(FOLLOW_REWRITE_MS).max(now);
+        let online = entry.is_online(now);
+        let address = entry.address;
+        self.people.hasten_follow(author, due);
+        if online {
+            let (until, tag) = (now.after_ms(ERRAND_MS), Part::Nobody.tag(0, 0));
+            // A notice: without room for it, the record tells in its time.
+            let _ = self
+                .errands
+                .send(Message::Deleted, *author, address, until, tag);
+        }
     }
 }

@@ -50,6 +50,10 @@ pub fn address(n: u8) -> SocketAddr {
 
 /// A state of the user `n`, without a clock and not allowed to sign yet.
 pub fn unready<P: Plan>(n: u8, durability: Durability) -> State<P> {
+    unready_called(n, "someone", durability)
+}
+
+fn unready_called<P: Plan>(n: u8, called: &str, durability: Durability) -> State<P> {
     let mut state = State::EMPTY;
     let network = NetworkId([1, 2, 3, 4]);
     let mut config = Config::new(network, address(n));
@@ -57,14 +61,19 @@ pub fn unready<P: Plan>(n: u8, durability: Durability) -> State<P> {
     let mut rng = Rng::from_seed(&Seed([n; 32]));
     state.people.start(rng.next_u64());
     state.copies.start(rng.next_u64());
-    state.me.start(&identity(n, "someone"), &config, rng);
+    state.me.start(&identity(n, called), &config, rng);
     state.on_observed(None);
     state
 }
 
 /// A fresh state of the user `n` that may sign, and knows the date.
 pub fn fresh<P: Plan>(n: u8) -> State<P> {
-    let mut state = unready(n, Durability::Host);
+    fresh_called(n, "someone")
+}
+
+/// The same, under a name.
+pub fn fresh_called<P: Plan>(n: u8, called: &str) -> State<P> {
+    let mut state = unready_called(n, called, Durability::Host);
     state.me.set_clock(Instant::ZERO, DATE_MS, 0);
     state.restored_all(Restored::Fresh).unwrap();
     state

@@ -7,6 +7,8 @@
 mod found;
 mod steps;
 mod tell;
+#[cfg(test)]
+mod tests;
 
 use crate::addr::PackedAddr;
 use crate::bounded::{Handle, Slab};
@@ -314,7 +316,7 @@ impl<P: Plan> Queries<P> {
         handle: &name::Handle,
         until: Instant,
     ) -> Result<QueryId, CommandError> {
-        may_sign(state)?;
+        state.may_sign()?;
         let mut query = Query::new(Command::Follow, Stage::Resolving, until);
         self.resolve_unless_known(now, state, names, handle, &mut query)?;
         if query.resolution.is_none() && query.user == state.me.user() {
@@ -346,7 +348,7 @@ impl<P: Plan> Queries<P> {
         handle: &name::Handle,
         until: Instant,
     ) -> Result<QueryId, CommandError> {
-        may_sign(state)?;
+        state.may_sign()?;
         if !self.has_room() || state.persists.room() == 0 {
             return Err(CommandError::Busy);
         }
@@ -434,13 +436,5 @@ impl<P: Plan> Queries<P> {
             names.release(id);
         }
         inserted
-    }
-}
-
-fn may_sign<P: Plan>(state: &State<P>) -> Result<(), CommandError> {
-    match (state.recovering, state.me.is_mute()) {
-        (true, _) => Err(CommandError::Recovering),
-        (false, true) => Err(CommandError::StorageFailed),
-        (false, false) => Ok(()),
     }
 }
