@@ -19,6 +19,7 @@ use crate::plan::Plan;
 use crate::rng::{Rng, Seed};
 use crate::rules::Dropped;
 use crate::time::{Instant, earliest};
+use crate::timeline::Timeline;
 use crate::wire::record::{Kind, Kinds};
 use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX, RECORD_LEN_MAX};
 
@@ -73,7 +74,7 @@ pub struct Stats {
 }
 
 /// How many tables [`Stats`] lists.
-pub const TABLES: usize = 12;
+pub const TABLES: usize = 6 + crate::timeline::TABLES;
 
 /// A contact of the routing table, for `peers`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,7 +122,7 @@ impl<P: Plan> Node<P> {
         self.dht
             .start(now, &identity.node, for_dht, config.network, config.listen);
         self.timeline
-            .start(now, &identity, config, rng.fork("timeline"));
+            .start(now, identity, config, rng.fork("timeline"));
         Ok(())
     }
 
@@ -176,9 +177,7 @@ impl<P: Plan> Node<P> {
         if !self.advance(now) {
             return 0;
         }
-        let taken = self
-            .timeline
-            .stream_readable(now, &mut self.dht, stream, bytes);
+        let taken = self.timeline.stream_readable(now, stream, bytes);
         self.settle(now);
         taken
     }
@@ -523,7 +522,7 @@ impl<P: Plan> Node<P> {
                 bytes: buf.get(..len).unwrap_or_default(),
             };
         }
-        let buf = match self.timeline.poll_stream(now, buf) {
+        let buf = match self.timeline.poll_stream(buf) {
             Ok(output) => return output,
             Err(buf) => buf,
         };
@@ -628,7 +627,7 @@ impl<P: Plan> Node<P> {
     fn run_timers(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.dht.handle_timeout(self.now);
-        self.timeline.handle_timeout(self.now, &mut self.dht);
+        self.timeline.handle_timeout(self.now);
         self.settle(self.now);
     }
 
@@ -675,182 +674,5 @@ impl<P: Plan> Node<P> {
                 value,
             },
         })
-    }
-}
-
-use core::marker::PhantomData;
-
-use crate::dht::{Done, Verified};
-use crate::output::Event;
-
-/// Holds the place of the timeline until it is composed: refuses every command.
-struct Timeline<P> {
-    user: UserId,
-    secret: crate::crypto::SecretKey,
-    name: Option<Name>,
-    network: crate::wire::NetworkId,
-    persists: u64,
-    plan: PhantomData<fn() -> P>,
-}
-
-impl<P: Plan> Timeline<P> {
-    const EMPTY: Self = Self {
-        user: UserId::ZERO,
-        secret: crate::crypto::SecretKey::UNSET,
-        name: None,
-        network: crate::wire::NetworkId::NONE,
-        persists: 0,
-        plan: PhantomData,
-    };
-    fn start(&mut self, _: Instant, identity: &Identity, config: &Config, _: Rng<P::Crypto>) {
-        use crate::crypto::Crypto;
-        self.name = Some(identity.name);
-        self.secret = identity.user.clone();
-        self.network = config.network;
-        self.user = UserId::of_key::<P::Crypto>(&P::Crypto::public_key(&identity.user));
-    }
-    fn is_started(&self) -> bool {
-        self.name.is_some()
-    }
-    fn user(&self) -> UserId {
-        self.user
-    }
-    fn name(&self) -> Name {
-        self.name.unwrap_or_else(|| unreachable!())
-    }
-    fn on_record(&mut self, _: Instant, _: u32, _: OpId, _: &Verified<'_>) {}
-    fn on_done(&mut self, _: Instant, _: &mut Dht<P>, _: &Done) {}
-    fn ask(&mut self, _: Instant, _: &mut Dht<P>) -> bool {
-        false
-    }
-    fn handle_timeout(&mut self, _: Instant, _: &mut Dht<P>) {}
-    fn next_deadline(&self) -> Option<Instant> {
-        None
-    }
-    fn accept_stream(&mut self, _: Instant, _: SocketAddr) -> Result<StreamId, Busy> {
-        Err(Busy)
-    }
-    fn stream_opened(&mut self, _: Instant, _: StreamId) {}
-    fn stream_readable(&mut self, _: Instant, _: &mut Dht<P>, _: StreamId, _: &[u8]) -> usize {
-        0
-    }
-    fn stream_writable(&mut self, _: Instant, _: StreamId, _: usize) {}
-    fn stream_closed(&mut self, _: Instant, _: StreamId) {}
-    fn set_clock(&mut self, _: Instant, _: u64, _: u32) {}
-    fn restored(&mut self, _: Instant, _: Stored<'_>) -> Result<(), Damaged> {
-        Ok(())
-    }
-    fn restored_all(&mut self, _: Instant, _: Restored) -> Result<(), Damaged> {
-        Ok(())
-    }
-    fn persisted(&mut self, _: Instant, _: PersistId) {}
-    fn persist_failed(&mut self, _: Instant, _: PersistId) {}
-    fn leave(&mut self, _: Instant, _: u32) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
-    }
-    fn register(&mut self, _: Instant, _: u32) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
-    }
-    fn post(&mut self, _: Instant, _: &str) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
-    }
-    fn follow(&mut self, _: Instant, _: &Handle, _: u32) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
-    }
-    fn unfollow(&mut self, _: Instant, _: &Handle, _: u32) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
-    }
-    fn timeline(
-        &mut self,
-        _: Instant,
-        _: Option<&Handle>,
-        _: u32,
-    ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
-    }
-    fn whois(&mut self, _: Instant, _: &Handle, _: u32) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
-    }
-    fn followers(
-        &mut self,
-        _: Instant,
-        _: Option<&Handle>,
-        _: u32,
-    ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
-    }
-    fn following(
-        &mut self,
-        _: Instant,
-        _: Option<&Handle>,
-        _: u32,
-    ) -> Result<QueryId, CommandError> {
-        Err(CommandError::NotStarted)
-    }
-    fn sign_value(
-        &mut self,
-        _: Instant,
-        key: &Key,
-        value: &[u8],
-        ttl_s: u32,
-        buf: &mut [u8],
-    ) -> Result<usize, CommandError> {
-        use crate::crypto::Crypto;
-        let draft = crate::wire::record::Draft {
-            kind: Kind::Value,
-            key: *key,
-            author: self.user,
-            subject: None,
-            page: 0,
-            sequence: self.persists + 1,
-            issued_ms: 0,
-            lifetime_ms: ttl_s.saturating_mul(1000),
-        };
-        self.persists += 1;
-        draft
-            .sign::<P::Crypto>(
-                value,
-                &self.secret,
-                &P::Crypto::public_key(&self.secret),
-                self.network,
-                buf,
-            )
-            .ok_or(CommandError::ValueTooLong)
-    }
-    fn poll_persist<'b>(
-        &mut self,
-        _: Instant,
-        buf: &'b mut [u8],
-    ) -> Result<(PersistId, Stored<'b>), &'b mut [u8]> {
-        Err(buf)
-    }
-    fn poll_stream<'b>(
-        &mut self,
-        _: Instant,
-        buf: &'b mut [u8],
-    ) -> Result<Output<'b>, &'b mut [u8]> {
-        Err(buf)
-    }
-    fn poll_event<'b>(&mut self, _: Instant, buf: &'b mut [u8]) -> Result<Event<'b>, &'b mut [u8]> {
-        Err(buf)
-    }
-    fn next_persist_id(&mut self) -> PersistId {
-        self.persists += 1;
-        PersistId(self.persists)
-    }
-    fn dropped(&self) -> Dropped {
-        Dropped::NONE
-    }
-    fn usage(&self) -> [Table; 0] {
-        []
-    }
-    fn last(&self) -> u64 {
-        0
-    }
-    fn following_count(&self) -> usize {
-        0
-    }
-    fn followers_count(&self) -> usize {
-        0
     }
 }

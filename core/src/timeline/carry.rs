@@ -3,16 +3,55 @@
 //! Parts say what they want and are told what became of it; here it is carried to the DHT and back. Invariant: after
 //! [`Timeline::ask`] has answered `false`, no part wants anything that could be begun now.
 
+use core::net::SocketAddr;
+
 use crate::dht::{Dht, Done, OpId, OpResult, Owner, Verified};
-use crate::output::Busy;
+use crate::output::{Busy, StreamId};
 use crate::plan::Plan;
 use crate::time::Instant;
 use crate::wire::RECORD_LEN_MAX;
 
 use super::Timeline;
 use super::asks::{Ask, Asking, Ended};
+use super::reads::Scope;
 use super::tags::Part;
 
+/// Streams, for the host.
+impl<P: Plan> Timeline<P> {
+    /// A peer opened a stream.
+    ///
+    /// # Errors
+    /// [`Busy`]: as many are open as the plan allows, or storage was not restored yet.
+    pub fn accept_stream(&mut self, now: Instant, from: SocketAddr) -> Result<StreamId, Busy> {
+        if !self.recovery.is_restored() {
+            return Err(Busy);
+        }
+        self.exchange.accept_stream(now, &mut self.state, from)
+    }
+
+    /// A stream that was asked for is open.
+    pub fn stream_opened(&mut self, now: Instant, stream: StreamId) {
+        self.exchange.stream_opened(now, &mut self.state, stream);
+    }
+
+    /// Offers what has arrived on a stream; returns how much was taken.
+    pub fn stream_readable(&mut self, now: Instant, stream: StreamId, bytes: &[u8]) -> usize {
+        self.exchange
+            .stream_readable(now, &mut self.state, stream, bytes)
+    }
+
+    /// Tells how many bytes a stream can take.
+    pub fn stream_writable(&mut self, now: Instant, stream: StreamId, room: usize) {
+        self.exchange.stream_writable(now, stream, room);
+    }
+
+    /// A stream is closed.
+    pub fn stream_closed(&mut self, now: Instant, stream: StreamId) {
+        self.exchange.stream_closed(now, &mut self.state, stream);
+    }
+}
+
+/// The DHT.
 impl<P: Plan> Timeline<P> {
     /// Takes a record that an operation of the timeline has found.
     pub fn on_record(&mut self, now: Instant, tag: u32, _op: OpId, verified: &Verified<'_>) {
@@ -20,7 +59,10 @@ impl<P: Plan> Timeline<P> {
             Some(Part::Queries) => self.queries.on_record(now, &mut self.state, tag, verified),
             Some(Part::Names) => self.names.on_record(tag, verified),
             Some(Part::Recover) => self.recovery.on_record(now, &mut self.state, verified),
-            Some(Part::Publish | Part::Reads | Part::Nobody) | None => {}
+            Some(Part::Reads) => {
+                self.exchange.on_record(now, &mut self.state, tag, verified);
+            }
+            Some(Part::Publish | Part::Nobody) | None => {}
         }
     }
 
@@ -60,7 +102,8 @@ impl<P: Plan> Timeline<P> {
             }
             Some(Part::Names) => self.names.on_done(now, tag, ended),
             Some(Part::Recover) => self.recovery.on_done(now, state, ended),
-            Some(Part::Reads | Part::Nobody) | None => {}
+            Some(Part::Reads) => self.exchange.on_done(now, state, tag),
+            Some(Part::Nobody) | None => {}
         }
     }
 
@@ -96,6 +139,7 @@ impl<P: Plan> Timeline<P> {
         self.names
             .poll_ask(now)
             .or_else(|| self.queries.poll_ask(now, state, buf))
+            .or_else(|| self.exchange.poll_ask())
             .or_else(|| self.recovery.poll_ask(now, state))
             .or_else(|| self.publish.poll_ask(now, state, buf))
     }
@@ -113,14 +157,26 @@ impl<P: Plan> Timeline<P> {
                 Some(Part::Publish | Part::Names | Part::Reads | Part::Nobody) | None => {}
             }
         }
+        while let Some(user) = self.exchange.poll_missed() {
+            self.publish.missed(now, user);
+        }
         self.recovery.handle_timeout(now, state);
         self.queries.handle_timeout(now, state, &self.names);
+        while let Some(read) = self.queries.next_read(now) {
+            let scope = read.whose.map_or(Scope::Everyone, Scope::One);
+            let within_ms = u32::try_from(read.until.since_ms(now)).unwrap_or(u32::MAX);
+            let query = Some(read.query);
+            let begun = self.exchange.read(now, state, query, scope, within_ms);
+            self.queries
+                .read_begun(now, &mut self.names, &read, begun.is_ok());
+        }
         if state.on_observed(dht.observed()) {
             self.publish.on_address(now);
         }
         if !self.publishing && !state.me.is_mute() {
             self.publishing = true;
             self.publish.start(now, state);
+            self.exchange.start(now, state);
         }
         self.publish.on_contacts(now, state, contacts);
         self.publish.on_log(now, state);

@@ -2,7 +2,7 @@
 
 use crate::id::Key;
 use crate::name::Handle;
-use crate::output::{CommandError, Event, PersistId, QueryId, Stored};
+use crate::output::{CommandError, Event, Output, PersistId, QueryId, Stored};
 use crate::plan::Plan;
 use crate::time::Instant;
 use crate::wire::record::Kind;
@@ -112,6 +112,22 @@ impl<P: Plan> Timeline<P> {
             .whois(now, &self.state, &mut self.names, handle, until)
     }
 
+    /// Reads the posts of everyone followed and one's own, or of one user.
+    ///
+    /// # Errors
+    /// [`CommandError::Busy`].
+    pub fn timeline(
+        &mut self,
+        now: Instant,
+        whose: Option<&Handle>,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        self.ready()?;
+        let until = self.until(now, within_ms);
+        self.queries
+            .timeline(now, &self.state, &mut self.names, whose, until)
+    }
+
     /// Lists who follows a user, or oneself.
     ///
     /// # Errors
@@ -182,6 +198,14 @@ impl<P: Plan> Timeline<P> {
         self.state.poll_persist(now, buf)
     }
 
+    /// The next thing that the host is to do with a stream.
+    ///
+    /// # Errors
+    /// Gives the buffer back when there is nothing.
+    pub fn poll_stream<'b>(&mut self, buf: &'b mut [u8]) -> Result<Output<'b>, &'b mut [u8]> {
+        self.exchange.poll_stream(&mut self.state, buf)
+    }
+
     /// The next thing that the application may want to know.
     ///
     /// # Errors
@@ -200,7 +224,9 @@ impl<P: Plan> Timeline<P> {
             Some(Return::Forked) => return Ok(Event::Forked),
             None => {}
         }
-        let event = self.queries.poll_event(now, &self.state, &mut self.names);
-        event.ok_or(buf)
+        if let Some(event) = self.queries.poll_event(now, &self.state, &mut self.names) {
+            return Ok(event);
+        }
+        self.exchange.poll_event(&mut self.state, buf)
     }
 }

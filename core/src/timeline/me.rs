@@ -83,10 +83,10 @@ impl<P: Plan> Me<P> {
     };
 
     /// Takes identity and settings. Nothing is signed before [`Me::unmute`].
-    pub fn start(&mut self, identity: &Identity, config: &Config, rng: Rng<P::Crypto>) {
+    pub fn start(&mut self, identity: Identity, config: &Config, rng: Rng<P::Crypto>) {
         self.public = P::Crypto::public_key(&identity.user);
         self.user = UserId::of_key::<P::Crypto>(&self.public);
-        self.secret = identity.user.clone();
+        self.secret = identity.user;
         self.name = identity.name;
         self.network = config.network;
         self.listen = config.listen.into();

@@ -39,7 +39,6 @@ use serde::Deserialize;
 use crate::config::{Config, Identity};
 use crate::id::UserId;
 use crate::name::Name;
-
 use crate::output::{Damaged, PersistId, Restored, Stored, Table};
 use crate::plan::Plan;
 use crate::rng::Rng;
@@ -47,6 +46,7 @@ use crate::rules::{Dropped, Rule};
 use crate::time::{Instant, earliest};
 use crate::wire::record::{Kind, Record};
 
+use exchange::Exchange;
 use names::Names;
 use publish::Publish;
 use queries::Queries;
@@ -54,7 +54,7 @@ use recover::Recovery;
 use state::State;
 
 /// Tables that [`Timeline::usage`] lists.
-pub const TABLES: usize = 6;
+pub const TABLES: usize = 9;
 
 /// The timeline of one user.
 pub struct Timeline<P: Plan> {
@@ -69,6 +69,7 @@ pub struct Timeline<P: Plan> {
     publish: Publish<P>,
     queries: Queries<P>,
     recovery: Recovery,
+    exchange: Exchange<P>,
 }
 
 impl<P: Plan> Timeline<P> {
@@ -83,13 +84,14 @@ impl<P: Plan> Timeline<P> {
         publish: Publish::EMPTY,
         queries: Queries::EMPTY,
         recovery: Recovery::EMPTY,
+        exchange: Exchange::EMPTY,
     };
 
     /// Takes identity and settings. Storage is restored next; nothing is signed before.
     pub fn start(
         &mut self,
         now: Instant,
-        identity: &Identity,
+        identity: Identity,
         config: &Config,
         mut rng: Rng<P::Crypto>,
     ) {
@@ -204,6 +206,7 @@ impl<P: Plan> Timeline<P> {
             self.state.on_lapsed(now, &author);
         }
         self.names.handle_timeout(now);
+        self.exchange.handle_timeout(now, &mut self.state);
     }
 
     /// When [`Timeline::handle_timeout`] is to be called next.
@@ -217,6 +220,7 @@ impl<P: Plan> Timeline<P> {
             self.publish.next_deadline(&self.state),
             self.queries.next_deadline(),
             self.recovery.next_deadline(),
+            self.exchange.next_deadline(),
         ]
         .into_iter()
         .fold(None, earliest)
@@ -238,6 +242,7 @@ impl<P: Plan> Timeline<P> {
             ..
         } = &self.state;
         let [commands, results] = self.queries.used();
+        let [streams, jobs, reads] = self.exchange.used();
         let table = |name, (used, capacity)| Table {
             name,
             used,
@@ -257,6 +262,9 @@ impl<P: Plan> Timeline<P> {
             table("copies", (copies.len(), copies.capacity())),
             table("commands", commands),
             table("results", results),
+            table("streams", streams),
+            table("jobs", jobs),
+            table("reads", reads),
         ]
     }
 }

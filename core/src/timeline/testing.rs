@@ -61,7 +61,7 @@ fn unready_called<P: Plan>(n: u8, called: &str, durability: Durability) -> State
     let mut rng = Rng::from_seed(&Seed([n; 32]));
     state.people.start(rng.next_u64());
     state.copies.start(rng.next_u64());
-    state.me.start(&identity(n, called), &config, rng);
+    state.me.start(identity(n, called), &config, rng);
     state.on_observed(None);
     state
 }

@@ -1,4 +1,5 @@
-//! The commands that are about people and posts: whois, followers, following, follow, unfollow, register, leave, post.
+//! The commands that are about people and posts: whois, followers, following, follow, unfollow, register, leave, post, and
+//! the first half of timeline: whose.
 //!
 //! Owns a slot for each running command, what it found and how it ended, until the host has polled that. What a command
 //! needs of the DHT it says when asked ([`Queries::poll_ask`]); messages over streams are errands. Invariant: every
@@ -14,7 +15,7 @@ use crate::addr::PackedAddr;
 use crate::bounded::{Handle, Slab};
 use crate::id::{Key, UserId};
 use crate::name::{self, Name};
-use crate::output::{ChosenBy, CommandError, Outcome, PersistId, QueryId};
+use crate::output::{ChosenBy, CommandError, Outcome, PersistId, Person, QueryId};
 use crate::plan::Plan;
 use crate::time::{Instant, earliest};
 use crate::wire::record::{Follow, Following, Kind, Kinds, Profile};
@@ -45,10 +46,15 @@ const POST_HOLDERS_MS: u64 = 5 * 60_000;
 /// Which command it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Command {
-    Post { seq: u64, time_ms: u64 },
+    Post {
+        seq: u64,
+        time_ms: u64,
+    },
     Register,
     Leave,
     Whois,
+    /// Only finds out whose: the read itself is run by [`super::reads`], under the same number.
+    Timeline,
     Followers,
     Following,
     Follow,
@@ -68,6 +74,8 @@ enum Stage {
     Leaving(Option<Instant>),
     /// Storage, or a message over a stream.
     Waiting,
+    /// A read to be begun, then.
+    Reading(Instant),
     /// The host, to poll the results.
     Telling(Telling),
 }
@@ -117,6 +125,17 @@ pub struct Query {
     persist: Option<PersistId>,
     /// Whether the message over a stream arrived; `None`: it is under way.
     delivered: Option<bool>,
+}
+
+/// A read that a command has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reading {
+    /// The number under which everything about it is told.
+    pub query: QueryId,
+    /// Whose posts; `None`: of everyone followed, and one's own.
+    pub whose: Option<Person>,
+    /// When it is to end.
+    pub until: Instant,
 }
 
 impl Query {
@@ -250,6 +269,66 @@ impl<P: Plan> Queries<P> {
         let mut query = Query::new(Command::Whois, Stage::Resolving, until);
         self.resolve(now, state, names, handle, &mut query)?;
         self.insert_resolving(names, query)
+    }
+
+    /// Finds out whose timeline is to be read: of everyone followed (`None`), or of one. Begin what
+    /// [`Queries::next_read`] says.
+    ///
+    /// # Errors
+    /// [`CommandError::Busy`].
+    pub fn timeline(
+        &mut self,
+        now: Instant,
+        state: &State<P>,
+        names: &mut Names<P>,
+        whose: Option<&name::Handle>,
+        until: Instant,
+    ) -> Result<QueryId, CommandError> {
+        let mut query = Query::new(Command::Timeline, Stage::Reading(now), until);
+        if let Some(handle) = whose {
+            self.resolve_unless_known(now, state, names, handle, &mut query)?;
+        }
+        if query.resolution.is_some() {
+            query.stage = Stage::Resolving;
+        }
+        self.insert_resolving(names, query)
+    }
+
+    /// A read that is to be begun now. Answer with [`Queries::read_begun`].
+    #[must_use]
+    pub fn next_read(&self, now: Instant) -> Option<Reading> {
+        self.running.iter().find_map(|(handle, query)| {
+            let due = matches!(query.stage, Stage::Reading(at) if at <= now);
+            due.then(|| Reading {
+                query: id_of(handle),
+                whose: (query.user != UserId::ZERO).then_some(Person {
+                    user: query.user,
+                    name: query.name,
+                }),
+                until: query.until,
+            })
+        })
+    }
+
+    /// A read was begun, and its slot is free: the rest is told by the read. Or it could not be, and is tried again.
+    pub fn read_begun(&mut self, now: Instant, names: &mut Names<P>, read: &Reading, begun: bool) {
+        let of_it = |(handle, _): &(Handle, &Query)| id_of(*handle) == read.query;
+        let Some((handle, _)) = self.running.iter().find(of_it) else {
+            return;
+        };
+        if !begun {
+            if let Some(query) = self.running.get_mut(handle) {
+                query.stage = Stage::Reading(now.after_ms(RETRY_MS));
+            }
+            return;
+        }
+        let resolution = self
+            .running
+            .remove(handle)
+            .and_then(|query| query.resolution);
+        if let Some(id) = resolution {
+            names.release(id);
+        }
     }
 
     /// Lists who follows a user, or oneself.

@@ -46,6 +46,7 @@ impl<P: Plan> Queries<P> {
                 | Stage::Leaving(_)
                 | Stage::Resolving
                 | Stage::Waiting
+                | Stage::Reading(_)
                 | Stage::Telling(_) => continue,
             };
             let within_ms = query.until.since_ms(now);
@@ -197,6 +198,7 @@ impl<P: Plan> Queries<P> {
                 | Stage::Putting(..)
                 | Stage::Resolving
                 | Stage::Waiting
+                | Stage::Reading(_)
                 | Stage::Telling(_),
                 _,
             ) => {}
@@ -225,6 +227,7 @@ impl<P: Plan> Queries<P> {
                 Stage::Telling(Telling::Claimants(None))
             }
             Command::Whois
+            | Command::Timeline
             | Command::Followers
             | Command::Post { .. }
             | Command::Register
@@ -430,9 +433,13 @@ impl<P: Plan> Queries<P> {
             Command::Whois => &[Kind::Profile, Kind::Head, Kind::Sighting][..],
             Command::Followers => &[Kind::Follow],
             Command::Following => &[Kind::Following],
-            Command::Follow if verdict.is_ambiguous() => {
+            Command::Follow | Command::Timeline if verdict.is_ambiguous() => {
                 query.outcome = Outcome::Ambiguous;
                 query.stage = Stage::Telling(Telling::Claimants(None));
+                return;
+            }
+            Command::Timeline => {
+                query.stage = Stage::Reading(now);
                 return;
             }
             Command::Follow
@@ -457,6 +464,7 @@ impl<P: Plan> Queries<P> {
                 Stage::Getting(_, due) | Stage::Putting(_, due) | Stage::Leaving(due) => {
                     earliest(soonest, earliest(due, Some(query.until)))
                 }
+                Stage::Reading(due) => earliest(soonest, Some(due.min(query.until))),
                 Stage::Resolving | Stage::Waiting => earliest(soonest, Some(query.until)),
             })
     }
@@ -491,6 +499,7 @@ fn wait<P: Plan>(state: &State<P>, query: &mut Query) {
         Command::Register
         | Command::Leave
         | Command::Whois
+        | Command::Timeline
         | Command::Followers
         | Command::Following => query.end(Outcome::TimedOut),
     }
@@ -522,6 +531,7 @@ fn give_up(query: &mut Query) {
         (Command::Leave, _) => query.end(Outcome::Left),
         (
             Command::Whois
+            | Command::Timeline
             | Command::Followers
             | Command::Following
             | Command::Follow

@@ -34,7 +34,7 @@ impl<P: Plan> Queries<P> {
                 return None;
             };
             let event = match telling {
-                Telling::Claimants(last) => tell_claimant(names, handle, query, last),
+                Telling::Claimants(last) => tell_claimant(now, names, handle, query, last),
                 Telling::People(from) => self.tell_person(now, handle, from),
                 Telling::OwnFollowing(from) => tell_followed(state, handle, query, from),
                 Telling::Profile => {
@@ -91,6 +91,7 @@ impl<P: Plan> Queries<P> {
 
 /// Lists the claimants where several matter: always for whois, else when one had to be chosen or must be.
 fn tell_claimant<P: Plan>(
+    now: Instant,
     names: &Names<P>,
     handle: Handle,
     query: &mut Query,
@@ -111,6 +112,11 @@ fn tell_claimant<P: Plan>(
     if query.command == Command::Follow {
         // The outcome stands: it is ambiguous.
         query.stage = Stage::Telling(Telling::Done);
+        return None;
+    }
+    if query.command == Command::Timeline {
+        // A drain does not ask the DHT: the next timeout does.
+        query.stage = Stage::Reading(now.after_ms(1));
         return None;
     }
     query.stage = Stage::Telling(Telling::People(0));

@@ -50,8 +50,18 @@ enum Next {
 
 impl<P: Plan> Exchange<P> {
     /// The next event of a read. `buf` takes a post.
-    pub fn poll_event<'b>(&mut self, state: &mut State<P>, buf: &'b mut [u8]) -> Option<Event<'b>> {
-        Some(match self.next_told(state, buf)? {
+    ///
+    /// # Errors
+    /// Gives the buffer back when there is nothing.
+    pub fn poll_event<'b>(
+        &mut self,
+        state: &mut State<P>,
+        buf: &'b mut [u8],
+    ) -> Result<Event<'b>, &'b mut [u8]> {
+        let Some(next) = self.next_told(state, buf) else {
+            return Err(buf);
+        };
+        Ok(match next {
             Next::Post {
                 query,
                 author,
@@ -60,7 +70,10 @@ impl<P: Plan> Exchange<P> {
                 len,
             } => {
                 // It was checked when it came, so it decodes.
-                let post = Post::decode::<P::Crypto>(buf.get(..len)?).ok()?;
+                let post = buf.get(..len).unwrap_or_default();
+                let Ok(post) = Post::decode::<P::Crypto>(post) else {
+                    return Err(&mut []);
+                };
                 Event::Post {
                     query,
                     author,

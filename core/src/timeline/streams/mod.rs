@@ -257,11 +257,14 @@ impl<P: Plan> Exchange<P> {
     }
 
     /// The next thing that the host is to do with a stream. `buf` takes a frame.
+    ///
+    /// # Errors
+    /// Gives the buffer back when there is nothing.
     pub fn poll_stream<'b>(
         &mut self,
         state: &mut State<P>,
         buf: &'b mut [u8],
-    ) -> Option<Output<'b>> {
+    ) -> Result<Output<'b>, &'b mut [u8]> {
         loop {
             let Some(turn) = self.streams.next_turn() else {
                 // Somebody may have waited for a stream that is free now.
@@ -269,18 +272,18 @@ impl<P: Plan> Exchange<P> {
                     self.pump(self.now, state);
                     continue;
                 }
-                return None;
+                return Err(buf);
             };
             match turn {
                 Turn::Open(handle, to) => {
-                    return Some(Output::Open {
+                    return Ok(Output::Open {
                         stream: StreamId(handle.to_bits()),
                         to,
                     });
                 }
                 Turn::Close(stream) => {
                     self.freed = true;
-                    return Some(Output::Close { stream });
+                    return Ok(Output::Close { stream });
                 }
                 Turn::Write(handle, room) => {
                     let Some(len) = self.write_frame(state, handle, room, buf) else {
@@ -288,7 +291,7 @@ impl<P: Plan> Exchange<P> {
                     };
                     self.streams.wrote(self.now, handle, len);
                     let bytes = buf.get(..len).unwrap_or_default();
-                    return Some(Output::Write {
+                    return Ok(Output::Write {
                         stream: StreamId(handle.to_bits()),
                         bytes,
                     });
