@@ -86,7 +86,7 @@ impl Line {
         let mut answers = Vec::new();
         let mut buf = [0; OUTPUT_LEN_MAX];
         let person = &mut world.people[0];
-        while let Some(output) = person.exchange.poll_stream(&mut person.state, &mut buf) {
+        while let Ok(output) = person.exchange.poll_stream(&mut person.state, &mut buf) {
             match output {
                 Output::Write { stream, bytes } if stream == self.stream => {
                     answers.push(bytes[2..].to_vec());

@@ -221,7 +221,7 @@ impl<P: Plan<Crypto = Ed25519>> World<P> {
     fn flush(&mut self, n: usize) {
         let mut buf = [0; OUTPUT_LEN_MAX];
         let state = &mut self.people[n].state;
-        while let Some((id, _)) = state.poll_persist(self.now, &mut buf) {
+        while let Ok((id, _)) = state.poll_persist(self.now, &mut buf) {
             state.persisted(id);
         }
     }
@@ -502,7 +502,7 @@ impl<P: Plan<Crypto = Ed25519>> World<P> {
             self.flush(who);
             self.answer_asks(who);
             let person = &mut self.people[who];
-            if let Some(output) = person.exchange.poll_stream(&mut person.state, &mut buf) {
+            if let Ok(output) = person.exchange.poll_stream(&mut person.state, &mut buf) {
                 match output {
                     Output::Open {
                         stream: StreamId(stream),
@@ -548,8 +548,8 @@ impl<P: Plan<Crypto = Ed25519>> World<P> {
             }
             let told = &mut person.told;
             match person.exchange.poll_event(&mut person.state, &mut buf) {
-                None => return,
-                Some(Event::Post {
+                Err(_) => return,
+                Ok(Event::Post {
                     author,
                     seq,
                     text,
@@ -565,17 +565,17 @@ impl<P: Plan<Crypto = Ed25519>> World<P> {
                         via,
                     });
                 }
-                Some(Event::Missing { author, reason, .. }) => {
+                Ok(Event::Missing { author, reason, .. }) => {
                     told.missing.push((author.user, reason));
                 }
-                Some(Event::QueryDone {
+                Ok(Event::QueryDone {
                     outcome: Outcome::Read { complete },
                     ..
                 }) => {
                     assert_eq!(told.complete, None, "it ends once");
                     told.complete = Some(complete);
                 }
-                Some(other) => panic!("not of a read: {other:?}"),
+                Ok(other) => panic!("not of a read: {other:?}"),
             }
         }
     }
@@ -638,10 +638,10 @@ fn person<P: Plan<Crypto = Ed25519>>(
     let mut state = State::EMPTY;
     state.people.start(rng.next_u64());
     state.copies.start(rng.next_u64());
-    state.me.start(&identity, &config, rng);
+    state.me.start(identity, &config, rng);
     state.on_observed(None);
     state.me.set_clock(now, DATE_MS, 0);
-    state.restored_all(now, Restored::Fresh).unwrap();
+    state.restored_all(Restored::Fresh).unwrap();
     let mut exchange = Box::new(Exchange::EMPTY);
     exchange.start(now, &mut state);
     Somebody {
