@@ -392,3 +392,6 @@ impl State {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

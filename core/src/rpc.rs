@@ -487,3 +487,6 @@ impl<P: Plan> Rpc<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -773,3 +773,6 @@ fn differs(distance: &Distance, bit: u8) -> bool {
         .unwrap_or(0);
     byte & (0x80 >> (bit % 8)) != 0
 }
+
+#[cfg(test)]
+mod tests;

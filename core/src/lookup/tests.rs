@@ -1,0 +1,235 @@
+#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+
+extern crate alloc;
+
+use alloc::collections::BTreeSet;
+use core::net::SocketAddr;
+
+use super::*;
+use crate::plan::{Board, Server};
+
+const TARGET: Key = Key::ZERO;
+
+/// The contact at distance `n` from the target, at an address of its own subnet.
+fn contact(n: u16) -> Contact {
+    contact_at(
+        n,
+        SocketAddr::from(([44, n.to_be_bytes()[0], n.to_be_bytes()[1], 9], 7827)),
+    )
+}
+
+fn contact_at(n: u16, addr: SocketAddr) -> Contact {
+    let mut id = [0; 32];
+    id[..2].copy_from_slice(&n.to_be_bytes());
+    Contact {
+        id: NodeId::from_bytes(id),
+        addr: PackedAddr::from(addr),
+    }
+}
+
+fn lookup<P: Plan>(want: usize) -> Lookup<P> {
+    Lookup::new(TARGET, want, Patience::Wait)
+}
+
+fn all_count(_: &Contact) -> bool {
+    true
+}
+
+/// Lets everybody answer at once and name others, until the lookup ends. Returns who was pinged and asked.
+fn run<P: Plan>(
+    lookup: &mut Lookup<P>,
+    mut names: impl FnMut(PackedAddr) -> alloc::vec::Vec<Contact>,
+) -> (alloc::vec::Vec<PackedAddr>, alloc::vec::Vec<PackedAddr>) {
+    let (mut pinged, mut asked) = (alloc::vec::Vec::new(), alloc::vec::Vec::new());
+    for _ in 0..10_000 {
+        match lookup.next(all_count) {
+            Some(Step::Ping(peer)) => {
+                assert_eq!(peer.token, NO_TOKEN);
+                pinged.push(peer.addr);
+                lookup.pinged(&peer.addr, [1; 8], Some(5));
+            }
+            Some(Step::Ask(peer)) => {
+                assert_eq!(
+                    peer.token, [1; 8],
+                    "nobody is asked before it answered a ping"
+                );
+                asked.push(peer.addr);
+                let hops = lookup.answered(&peer.addr, NO_TOKEN);
+                for contact in names(peer.addr) {
+                    lookup.add_named(contact, hops.unwrap_or(0) + 1);
+                }
+            }
+            None => {
+                assert!(lookup.is_finished());
+                return (pinged, asked);
+            }
+        }
+    }
+    panic!("the lookup goes on for ever");
+}
+
+#[test]
+fn it_ends_with_the_nearest_and_asks_no_address_twice() {
+    let mut lookup = lookup::<Server>(8);
+    lookup.add_named(contact(1_000), 0);
+    // Everybody knows some who are nearer.
+    let (pinged, asked) = run(&mut lookup, |from| {
+        let n = (1..=1_000).find(|&n| contact(n).addr == from).unwrap_or(1);
+        (n / 2..n)
+            .rev()
+            .take(20)
+            .map(|n| contact(n.max(1)))
+            .collect()
+    });
+    let found: alloc::vec::Vec<_> = lookup.answered_ones().take(8).map(|c| c.contact).collect();
+    assert_eq!(found, (1..=8).map(contact).collect::<alloc::vec::Vec<_>>());
+    let once: BTreeSet<_> = pinged.iter().collect();
+    assert_eq!(once.len(), pinged.len());
+    assert!(asked.len() < 60, "{}", asked.len());
+}
+
+#[test]
+fn with_nobody_to_ask_it_is_finished() {
+    let mut lookup = lookup::<Server>(8);
+    assert_eq!(lookup.next(all_count), None);
+    assert!(lookup.is_finished() && lookup.answered_ones().count() == 0);
+}
+
+#[test]
+fn at_most_alpha_questions_are_under_way_and_a_late_one_is_not_waited_for() {
+    let mut lookup = lookup::<Server>(8);
+    for n in 1..=10 {
+        lookup.add_named(contact(n), 0);
+    }
+    while lookup.next(all_count).is_some() {}
+    for n in 1..=PINGS_AHEAD {
+        let n = u16::try_from(n).unwrap_or(0);
+        assert_eq!(lookup.candidates()[usize::from(n) - 1].state, State::Pinged);
+        lookup.pinged(&contact(n).addr, [1; 8], None);
+    }
+    let under_way = |lookup: &Lookup<Server>| {
+        lookup
+            .candidates()
+            .iter()
+            .filter(|c| c.state == State::Asked)
+            .count()
+    };
+    while lookup.next(all_count).is_some() {}
+    assert_eq!(under_way(&lookup), ALPHA);
+    lookup.late(&contact(1).addr);
+    assert!(matches!(lookup.next(all_count), Some(Step::Ask(_))));
+    assert_eq!(under_way(&lookup), ALPHA);
+    // Its answer still counts.
+    assert_eq!(lookup.answered(&contact(1).addr, NO_TOKEN), Some(0));
+    assert_eq!(lookup.candidates()[0].state, State::Answered);
+}
+
+#[test]
+fn who_is_patient_waits_for_the_late_and_who_is_not_goes_on_with_as_many_others() {
+    for (patience, ends) in [(Patience::Wait, false), (Patience::GoOn, true)] {
+        let mut lookup = Lookup::<Server>::new(TARGET, 3, patience);
+        for n in 1..=4 {
+            lookup.add_named(contact(n), 0);
+        }
+        while let Some(step) = lookup.next(all_count) {
+            match step {
+                Step::Ping(peer) => lookup.pinged(&peer.addr, [1; 8], None),
+                Step::Ask(peer) if peer.addr == contact(1).addr => lookup.late(&peer.addr),
+                Step::Ask(peer) => drop(lookup.answered(&peer.addr, NO_TOKEN)),
+            }
+        }
+        assert_eq!(lookup.is_finished(), ends);
+        lookup.failed(&contact(1).addr);
+        assert!(lookup.is_finished());
+    }
+    // Without as many others the late one is all there is.
+    let mut lookup = Lookup::<Server>::new(TARGET, 3, Patience::GoOn);
+    lookup.add_named(contact(1), 0);
+    while lookup.next(all_count).is_some() {
+        lookup.pinged(&contact(1).addr, [1; 8], None);
+    }
+    lookup.late(&contact(1).addr);
+    assert!(!lookup.is_finished());
+}
+
+#[test]
+fn a_neighbourhood_is_pinged_twice_at_most() {
+    let victim = |port| SocketAddr::from(([203, 0, 113, 7], port));
+    let mut lookup = lookup::<Server>(8);
+    for n in 1..=20 {
+        lookup.add_named(contact_at(n, victim(n)), 0);
+    }
+    let mut pings = 0;
+    while let Some(step) = lookup.next(all_count) {
+        assert!(matches!(step, Step::Ping(_)));
+        pings += 1;
+    }
+    assert_eq!(pings, PINGS_PER_SUBNET);
+    // Where neighbourhoods do not count, addresses still do.
+    let mut lookup = Lookup::<Server>::new(TARGET, 8, Patience::Wait);
+    for n in 1..=20 {
+        lookup.add_named(contact_at(n, victim(1)), 0);
+    }
+    let mut pings = 0;
+    while lookup.next(|_| false).is_some() {
+        pings += 1;
+    }
+    assert_eq!(pings, 1);
+}
+
+#[test]
+fn whoever_names_ever_nearer_nodes_is_followed_for_a_bounded_time() {
+    fn bounded<P: Plan>() {
+        let mut lookup = lookup::<P>(8);
+        lookup.add_named(contact(60_000), 0);
+        let mut n = 60_000;
+        let (pinged, asked) = run(&mut lookup, |_| {
+            n -= 20;
+            (n..n + 20).map(contact).collect()
+        });
+        assert!(pinged.len() + asked.len() <= usize::from(REQUESTS_MAX));
+    }
+    bounded::<Server>();
+    bounded::<Board>();
+}
+
+#[test]
+fn whoever_names_itself_or_the_same_for_ever_changes_nothing() {
+    let mut lookup = lookup::<Server>(8);
+    lookup.add_named(contact(5), 0);
+    let (pinged, asked) = run(&mut lookup, |_| alloc::vec![contact(5); 20]);
+    assert_eq!((pinged.len(), asked.len()), (1, 1));
+}
+
+#[test]
+fn a_second_address_for_an_id_counts_until_one_has_answered() {
+    let mut lookup = lookup::<Server>(8);
+    let (lie, truth) = (contact_at(1, ([44, 9, 9, 9], 1).into()), contact(1));
+    lookup.add_named(lie, 0);
+    lookup.add_named(truth, 0);
+    assert_eq!(lookup.candidates().len(), 2);
+    while lookup.next(all_count).is_some() {}
+    lookup.failed(&lie.addr);
+    lookup.pinged(&truth.addr, [1; 8], None);
+    lookup.add_named(contact_at(1, ([44, 8, 8, 8], 1).into()), 0);
+    assert_eq!(lookup.candidates().len(), 2);
+}
+
+#[test]
+fn the_farthest_makes_place_and_farther_ones_find_none() {
+    let mut lookup = lookup::<Board>(8);
+    for n in 100..140 {
+        lookup.add_named(contact(n), 0);
+    }
+    let len = lookup.candidates().len();
+    assert_eq!(lookup.candidates()[0].contact, contact(100));
+    lookup.add_named(contact(1), 0);
+    assert_eq!(
+        (lookup.candidates().len(), lookup.candidates()[0].contact),
+        (len, contact(1))
+    );
+    assert_eq!(
+        lookup.candidates()[len - 1].contact,
+        contact(100 + u16::try_from(len).unwrap_or(0) - 2)
+    );
+}

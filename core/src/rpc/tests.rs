@@ -1,0 +1,207 @@
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use core::net::SocketAddr;
+
+use super::*;
+use crate::crypto::Ed25519;
+use crate::plan::Board;
+use crate::rng::Seed;
+
+const START: Instant = Instant::from_s(100);
+
+fn addr(last: u8) -> PackedAddr {
+    PackedAddr::from(SocketAddr::from(([198, 18, 0, last], 7827)))
+}
+
+fn peer(last: u8) -> Peer {
+    Peer {
+        addr: addr(last),
+        token: NO_TOKEN,
+        rtt: Rtt::UNKNOWN,
+    }
+}
+
+struct Caller {
+    rpc: Rpc<Board>,
+    rng: Rng<Ed25519>,
+}
+
+impl Caller {
+    fn new() -> Self {
+        Self {
+            rpc: Rpc::EMPTY,
+            rng: Rng::from_seed(&Seed([1; 32])),
+        }
+    }
+
+    fn request(&mut self, now: Instant, peer: Peer, repeat: Repeat) -> Result<Pending, Full> {
+        self.rpc
+            .request(now, &mut self.rng, peer, Tag::Probe, repeat)?;
+        Ok(self.rpc.pop_outgoing().unwrap())
+    }
+
+    fn expire(&mut self, now: Instant) -> impl Iterator<Item = Expired> {
+        let mut from = 0;
+        core::iter::from_fn(move || self.rpc.pop_expired(now, &mut from))
+    }
+}
+
+#[test]
+fn an_answer_counts_once_and_only_from_the_address_that_was_asked() {
+    let mut caller = Caller::new();
+    let sent = caller.request(START, peer(1), Repeat::Once).unwrap();
+    let now = START.after_ms(30);
+    let stranger = caller.rpc.answered(now, &addr(2), sent.transaction);
+    assert_eq!(stranger, Err(Rule::WrongSender));
+    let guess = caller.rpc.answered(now, &addr(1), [7; 8]);
+    assert_eq!(guess, Err(Rule::Unsolicited));
+    let (pending, rtt_ms) = caller
+        .rpc
+        .answered(now, &addr(1), sent.transaction)
+        .unwrap();
+    assert_eq!((pending.transaction, rtt_ms), (sent.transaction, Some(30)));
+    let again = caller.rpc.answered(now, &addr(1), sent.transaction);
+    assert_eq!(again, Err(Rule::Unsolicited));
+    assert_eq!(caller.rpc.usage().0, 0);
+}
+
+#[test]
+fn a_request_is_late_then_repeated_once_then_given_up() {
+    let mut caller = Caller::new();
+    let mut rtt = Rtt::UNKNOWN;
+    rtt.sample(10);
+    // Ten milliseconds and four times five: late after 30, repeated after 200, given up 200 later.
+    let sent = caller
+        .request(START, Peer { rtt, ..peer(1) }, Repeat::Once)
+        .unwrap();
+    assert_eq!(caller.rpc.wake(), Some(START.after_ms(30)));
+    assert_eq!(caller.expire(START.after_ms(29)).count(), 0);
+    let late = caller.expire(START.after_ms(30)).next();
+    assert!(matches!(late, Some(Expired::Late(p)) if p.transaction == sent.transaction));
+    assert_eq!(caller.expire(START.after_ms(30)).count(), 0);
+    assert_eq!(caller.rpc.wake(), Some(START.after_ms(200)));
+    assert_eq!(caller.rpc.pop_outgoing(), None);
+    assert_eq!(caller.expire(START.after_ms(200)).count(), 0);
+    let again = caller.rpc.pop_outgoing().unwrap();
+    assert_eq!(again.transaction, sent.transaction);
+    assert_eq!(caller.rpc.pop_outgoing(), None);
+    let failed = caller.expire(START.after_ms(400)).next();
+    assert!(matches!(failed, Some(Expired::Failed(p)) if p.transaction == sent.transaction));
+    assert_eq!(caller.expire(START.after_ms(400)).count(), 0);
+    assert_eq!((caller.rpc.wake(), caller.rpc.usage().0), (None, 0));
+}
+
+#[test]
+fn a_first_contact_is_never_repeated() {
+    let mut caller = Caller::new();
+    caller.request(START, peer(1), Repeat::Never).unwrap();
+    assert_eq!(caller.expire(START.after_ms(1_000)).count(), 1);
+    assert_eq!(caller.rpc.pop_outgoing(), None);
+    assert!(matches!(
+        caller.expire(START.after_ms(2_000)).next(),
+        Some(Expired::Failed(_))
+    ));
+    assert_eq!(caller.rpc.pop_outgoing(), None);
+}
+
+#[test]
+fn a_repeated_request_measures_nothing() {
+    let mut caller = Caller::new();
+    let sent = caller.request(START, peer(1), Repeat::Once).unwrap();
+    assert_eq!(caller.expire(START.after_ms(1_000)).count(), 1);
+    let answered = caller
+        .rpc
+        .answered(START.after_ms(1_001), &addr(1), sent.transaction);
+    assert_eq!(answered.unwrap().1, None);
+}
+
+#[test]
+fn after_a_long_sleep_a_request_still_gets_its_second_chance() {
+    let mut caller = Caller::new();
+    caller.request(START, peer(1), Repeat::Once).unwrap();
+    let woken = START.after_s(3_600);
+    assert!(matches!(
+        caller.expire(woken).next(),
+        Some(Expired::Late(_))
+    ));
+    assert_eq!(caller.expire(woken).count(), 0);
+    assert_eq!(caller.rpc.wake(), Some(woken.after_ms(1_000)));
+    assert!(caller.rpc.pop_outgoing().is_some());
+}
+
+#[test]
+fn what_is_usual_holds_for_strangers_too() {
+    let mut caller = Caller::new();
+    let sent = caller.request(START, peer(1), Repeat::Once).unwrap();
+    caller
+        .rpc
+        .answered(START.after_ms(100), &addr(1), sent.transaction)
+        .unwrap();
+    caller.request(START, peer(2), Repeat::Never).unwrap();
+    assert_eq!(caller.rpc.wake(), Some(START.after_ms(300)));
+}
+
+#[test]
+fn a_full_table_refuses_and_changes_nothing() {
+    let mut caller = Caller::new();
+    let (_, capacity) = caller.rpc.usage();
+    for _ in 0..capacity {
+        assert!(caller.rpc.has_room());
+        caller.request(START, peer(1), Repeat::Once).unwrap();
+    }
+    assert!(!caller.rpc.has_room());
+    assert_eq!(caller.request(START, peer(1), Repeat::Once), Err(Full));
+    assert_eq!(
+        (caller.rpc.usage(), caller.rpc.pop_outgoing()),
+        ((capacity, capacity), None)
+    );
+}
+
+#[test]
+fn a_request_is_renewed_with_a_token_once() {
+    let mut caller = Caller::new();
+    let sent = caller.request(START, peer(1), Repeat::Once).unwrap();
+    let (old, _) = caller
+        .rpc
+        .answered(START, &addr(1), sent.transaction)
+        .unwrap();
+    assert!(!caller.rpc.renew(START, &mut caller.rng, &old, NO_TOKEN));
+    assert!(caller.rpc.renew(START, &mut caller.rng, &old, [5; 8]));
+    let renewed = caller.rpc.pop_outgoing().unwrap();
+    assert_eq!((renewed.peer.token, renewed.tag), ([5; 8], Tag::Probe));
+    assert_ne!(renewed.transaction, sent.transaction);
+    assert!(!caller.rpc.renew(START, &mut caller.rng, &renewed, [6; 8]));
+}
+
+#[test]
+fn a_token_is_valid_for_its_address_in_this_hour_and_the_next() {
+    let mut tokens = Tokens::EMPTY;
+    tokens.start(&mut Rng::<Ed25519>::from_seed(&Seed([1; 32])));
+    let (token, none) = tokens.check::<Ed25519>(START, &addr(1), NO_TOKEN);
+    assert!(!none && token != NO_TOKEN);
+    let valid = |now, addr: PackedAddr| tokens.check::<Ed25519>(now, &addr, token).1;
+    assert!(valid(START, addr(1)));
+    assert!(valid(Instant::from_s(2 * TOKEN_EPOCH_S - 1), addr(1)));
+    assert!(!valid(Instant::from_s(2 * TOKEN_EPOCH_S), addr(1)));
+    assert!(!valid(START, addr(2)));
+    let other_port = PackedAddr::from(SocketAddr::from(([198, 18, 0, 1], 7828)));
+    assert!(!valid(START, other_port));
+}
+
+#[test]
+fn round_trips_are_smoothed_within_their_limits() {
+    let mut rtt = Rtt::UNKNOWN;
+    assert_eq!((rtt.late_ms(), rtt.smoothed_ms()), (None, 0));
+    rtt.sample(0);
+    assert_eq!((rtt.late_ms(), rtt.smoothed_ms()), (Some(LATE_MIN_MS), 1));
+    for _ in 0..100 {
+        rtt.sample(u64::MAX);
+    }
+    assert!(rtt.smoothed_ms() > TIMEOUT_MAX_MS - 10);
+    assert_eq!(rtt.late_ms(), Some(TIMEOUT_MAX_MS));
+    for _ in 0..100 {
+        rtt.sample(50);
+    }
+    assert!((50..60).contains(&rtt.smoothed_ms()), "{rtt:?}");
+    assert!(rtt.late_ms() < Some(100), "{rtt:?}");
+}
