@@ -4,6 +4,8 @@
 //! fixtures that they share: identities, signed records, contacts. Everything is made from constants, so that two runs
 //! measure the same work.
 
+pub mod network;
+
 use core::net::{Ipv4Addr, SocketAddr};
 
 use strandline_core::addr::PackedAddr;
