@@ -21,7 +21,7 @@ use crate::network;
 pub struct Network {
     /// The time that all of them are told.
     pub now: Instant,
-    nodes: Vec<Box<Node<Server>>>,
+    nodes: Vec<Node<Server>>,
     wakes: Vec<Option<Instant>>,
     under_way: VecDeque<(SocketAddr, SocketAddr, Vec<u8>)>,
 }
@@ -62,7 +62,7 @@ impl Network {
         };
         let mut config = Config::new(network(), addr(n));
         config.refresh_ms = 0;
-        let mut node = Box::new(Node::unstarted());
+        let mut node = Node::unstarted();
         let seed = Seed(Ed25519::hash("bench/seed", &[&n.to_be_bytes()]));
         let started = node.start(self.now, identity, &seed, &config);
         assert_eq!(started, Ok(()));
@@ -132,7 +132,7 @@ impl Network {
 
     /// Takes the first node out, with all that it has learned.
     #[must_use]
-    pub fn into_first(self) -> Option<Box<Node<Server>>> {
+    pub fn into_first(self) -> Option<Node<Server>> {
         self.nodes.into_iter().next()
     }
 }
