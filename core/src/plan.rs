@@ -23,8 +23,7 @@ use crate::timeline::errands::Errand;
 use crate::timeline::people::{Followed, Follower};
 use crate::timeline::reads::{Lookup, Read, Reading, Search};
 use crate::timeline::streams::Stream;
-use crate::timeline::tree::job::Target;
-use crate::timeline::tree::{Child, Job, Seen};
+use crate::timeline::tree::{Child, Job, Seen, Target};
 use crate::timeline::{copies, log, names, persist, publish, queries};
 use crate::wire::datagram::Contact;
 

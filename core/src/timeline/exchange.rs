@@ -100,22 +100,21 @@ impl<P: Plan> Exchange<P> {
                 break;
             }
         }
-        self.run_errands(now, state);
     }
 
-    /// Opens streams for errands, as long as there are any.
-    fn run_errands(&mut self, now: Instant, state: &mut State<P>) {
+    /// Opens streams for errands, as far as streams are free. Tells whether it opened any.
+    pub(super) fn run_errands(&mut self, now: Instant, state: &mut State<P>) -> bool {
+        let mut opened = false;
         while let Some((id, errand)) = state.errands.take() {
             let parcel = Parcel::new(id, errand.message, errand.user);
-            if self
-                .streams
-                .open(now, errand.address, Role::Courier(parcel))
-                .is_err()
-            {
+            let role = Role::Courier(parcel);
+            if self.streams.open(now, errand.address, role).is_err() {
                 state.errands.put_back(id);
-                return;
+                return opened;
             }
+            opened = true;
         }
+        opened
     }
 
     /// How many streams, jobs and reads there are, each with how many fit.

@@ -14,7 +14,7 @@ use super::super::exchange::Exchange;
 use super::super::log::LOG;
 use super::super::posts::RecordId;
 use super::super::state::State;
-use super::super::tree::job::Up;
+use super::super::tree::target::Up;
 use super::{Read, Scope, Stage, Stranger};
 
 /// The part of a read's time after which it asks whom it knows, in percent.

@@ -41,8 +41,9 @@ use super::people::lease_left_ms;
 use super::posts::{PostId, RecordId};
 use super::state::State;
 use super::tags::{self, Part};
-use super::tree::job::{Job, Request, Target, Up};
+use super::tree::Job;
 use super::tree::relay::usable_address;
+use super::tree::target::{Request, Target, Up};
 
 use course::Phase;
 pub use holders::Search;

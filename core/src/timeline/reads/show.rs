@@ -14,7 +14,7 @@ use crate::wire::post::{Post, PostKind};
 use super::super::exchange::Exchange;
 use super::super::posts::{PostId, StoredPost};
 use super::super::state::State;
-use super::super::tree::job::{Job, Target};
+use super::super::tree::{Job, Target};
 use super::{Read, Reading, Scope, Stage};
 
 /// A post that just came and is to be shown.

@@ -267,9 +267,12 @@ impl<P: Plan> Exchange<P> {
     ) -> Result<Output<'b>, &'b mut [u8]> {
         loop {
             let Some(turn) = self.streams.next_turn() else {
-                // Somebody may have waited for a stream that is free now.
-                if core::mem::take(&mut self.freed) {
+                // Somebody may have waited for a stream that is free now, or wants something since the last input.
+                let freed = core::mem::take(&mut self.freed);
+                if freed {
                     self.pump(self.now, state);
+                }
+                if self.run_errands(self.now, state) || freed {
                     continue;
                 }
                 return Err(buf);

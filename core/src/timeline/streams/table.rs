@@ -66,9 +66,8 @@ pub struct Stream {
     begun: bool,
     queued: bool,
     room: usize,
-    /// When it was accepted, planned, or last moved a whole frame.
+    /// When it was accepted, planned or opened, or last moved a whole frame.
     moved: Instant,
-    deadline: Instant,
 }
 
 /// What is to be done with a stream next.
@@ -129,7 +128,6 @@ impl<P: Plan> Streams<P> {
         }
         let mut stream = Stream::new(now, PackedAddr::from(from), Role::Waiting, State::Open);
         stream.incoming = true;
-        stream.deadline = now.after_ms(FIRST_FRAME_MS);
         self.insert(stream)
     }
 
@@ -144,7 +142,7 @@ impl<P: Plan> Streams<P> {
     }
 
     fn insert(&mut self, stream: Stream) -> Result<Handle, Busy> {
-        let deadline = stream.deadline;
+        let deadline = stream.deadline();
         let handle = self.slab.insert(stream).map_err(|_| Busy)?;
         self.wake = earliest(self.wake, Some(deadline));
         Ok(handle)
@@ -220,18 +218,10 @@ impl<P: Plan> Streams<P> {
 
     /// A whole frame went one way or the other: the stream has its full time again.
     pub fn moved(&mut self, now: Instant, handle: Handle) {
-        let Some(stream) = self.slab.get_mut(handle) else {
-            return;
-        };
-        let within_ms = match stream.role {
-            Role::Waiting => IDLE_MS,
-            Role::Serving(_) | Role::Replying { .. } => PROGRESS_MS,
-            Role::Child { .. } | Role::Holder { .. } | Role::Courier(_) => stall_ms(stream.rtt_ms),
-        };
-        stream.moved = now;
-        stream.begun = true;
-        stream.deadline = now.after_ms(within_ms);
-        self.wake = earliest(self.wake, Some(stream.deadline));
+        if let Some(stream) = self.slab.get_mut(handle) {
+            (stream.moved, stream.begun) = (now, true);
+            self.wake = earliest(self.wake, Some(stream.deadline()));
+        }
     }
 
     /// Gives a stream another role, polls it, and starts its time anew.
@@ -327,10 +317,10 @@ impl<P: Plan> Streams<P> {
         self.wake = None;
         let mut due = None;
         for (handle, stream) in self.slab.iter().filter(|(_, s)| s.state != State::Closing) {
-            if stream.deadline <= now && due.is_none() {
+            if stream.deadline() <= now && due.is_none() {
                 due = Some((handle, stream.state == State::Open));
             }
-            self.wake = earliest(self.wake, Some(stream.deadline));
+            self.wake = earliest(self.wake, Some(stream.deadline()));
         }
         due
     }
@@ -384,8 +374,21 @@ impl Stream {
             queued: false,
             room: 0,
             moved: now,
-            deadline: now.after_ms(OPEN_MS),
         }
+    }
+
+    /// When it has to have moved.
+    fn deadline(&self) -> Instant {
+        let within_ms = match (self.state, self.role) {
+            (State::Planned | State::Opening, _) => OPEN_MS,
+            (State::Open | State::Closing, Role::Waiting) if self.begun => IDLE_MS,
+            (State::Open | State::Closing, Role::Waiting) => FIRST_FRAME_MS,
+            (_, Role::Serving(_) | Role::Replying { .. }) => PROGRESS_MS,
+            (_, Role::Child { .. } | Role::Holder { .. } | Role::Courier(_)) => {
+                stall_ms(self.rtt_ms)
+            }
+        };
+        self.moved.after_ms(within_ms)
     }
 }
 

@@ -14,6 +14,7 @@
 
 pub mod job;
 pub mod relay;
+pub mod target;
 pub mod transit;
 
 use crate::bounded::{Blobs, Handle, Slab};
@@ -22,19 +23,21 @@ use crate::id::UserId;
 use crate::plan::Plan;
 use crate::rules::Rule;
 use crate::time::{Instant, earliest};
-use crate::wire::frame::{Ending, Frame, Get, Target, Unreached};
+use crate::wire::frame::{self, Ending, Frame, Get, Unreached};
 use crate::wire::post::Post;
 use crate::wire::record::{Kind, Record};
 
 pub use job::{Child, Job, Lost};
 pub use relay::Seen;
+pub use target::Target;
 
 use super::exchange::Exchange;
 use super::posts::RecordId;
 use super::state::State;
 use super::streams::{Role, Taken};
-use job::{Tell, Up};
+use job::Tell;
 use relay::SeenRequests;
+use target::Up;
 use transit::Transit;
 
 /// How often a relay shows upstream that it is still at it, in ms.
@@ -389,7 +392,7 @@ impl<P: Plan> Exchange<P> {
                     return None;
                 };
                 let (log, since, limit) = (target.log, target.since, target.limit);
-                Frame::Target(Target {
+                Frame::Target(frame::Target {
                     profile,
                     log,
                     since,

@@ -18,7 +18,8 @@ use super::super::exchange::Exchange;
 use super::super::posts::RecordId;
 use super::super::state::State;
 use super::super::streams::Taken;
-use super::job::{self, Job, PROMOTIONS_MAX, Request, SHARE_MAX, Up};
+use super::job::{Job, PROMOTIONS_MAX, SHARE_MAX};
+use super::target::{self, Request, Up};
 
 /// Longest time that a request may take at a relay, in ms.
 pub const RELAY_MS_MAX: u32 = 60_000;
@@ -182,7 +183,7 @@ impl<P: Plan> Exchange<P> {
             && Record::decode(target.profile)
                 .and_then(|record| record.verify::<P::Crypto>(state.me.network()))
                 .is_err();
-        let mut entry = job::Target::new(user, addr, profile);
+        let mut entry = target::Target::new(user, addr, profile);
         (entry.log, entry.since, entry.limit) = (target.log, target.since, target.limit);
         let me = state.me.user();
         let Some(job) = self.tree.job_mut(handle) else {
