@@ -542,3 +542,51 @@ fn a_target_whose_profile_is_forged_is_not_asked() {
     assert_eq!(world.dropped(0, Rule::Signature), 1);
     assert_eq!(world.people[2].contacts, 0);
 }
+
+#[test]
+fn a_child_has_less_time_than_its_parent() {
+    let mut world = world();
+    let profile = profile(&world, 2);
+    let mut line = Line::open(&mut world, address(1));
+    let mut signature = [0; 64];
+    let get = get(&world, 7, &mut signature, 1);
+    line.say(&mut world, &Frame::Get(get));
+    let target = Target {
+        profile: &profile,
+        log: 0,
+        since: 0,
+        limit: 9,
+    };
+    let (now, mut buf) = (world.now, [0; OUTPUT_LEN_MAX]);
+    let person = &mut world.people[0];
+    let bytes = encode(&Frame::Target(target));
+    person
+        .exchange
+        .stream_readable(now, &mut person.state, line.stream, &bytes);
+    let output = person.exchange.poll_stream(&mut person.state, &mut buf);
+    let Ok(Output::Open { stream, to }) = output else {
+        panic!("{output:?}")
+    };
+    assert_eq!(to, address(2));
+    // 400 ms later the stream is open: the round trip is known, and two of them are kept back.
+    let later = now.after_ms(400);
+    person
+        .exchange
+        .stream_opened(later, &mut person.state, stream);
+    person.exchange.stream_writable(later, stream, 1 << 16);
+    let output = person.exchange.poll_stream(&mut person.state, &mut buf);
+    let Ok(Output::Write { stream: to, bytes }) = output else {
+        panic!("{output:?}")
+    };
+    assert_eq!(to, stream);
+    let Ok(Frame::Get(passed_on)) = Frame::decode(&bytes[2..], NETWORK) else {
+        panic!("a Get")
+    };
+    assert_eq!(passed_on.deadline_ms, get.deadline_ms - 400 - 2 * 400);
+    assert_eq!((passed_on.depth, passed_on.targets), (1, 0));
+    assert_eq!(
+        (passed_on.reader, passed_on.request),
+        (get.reader, get.request)
+    );
+    assert_eq!(passed_on.verify::<Ed25519>(NETWORK), Ok(()));
+}

@@ -19,7 +19,8 @@ use std::collections::BTreeSet;
 use strandline_core::crypto::Ed25519;
 use strandline_core::id::UserId;
 use strandline_core::output::{Unreached, Via};
-use strandline_core::plan::{Board, Server};
+use strandline_core::plan::{Board, Plan, Server};
+use strandline_core::rng::{Rng, Seed};
 use strandline_core::rules::Rule;
 use strandline_core::wire::frame::Frame;
 use strandline_core::wire::post::{Draft, Post, PostKind};
@@ -295,13 +296,13 @@ fn an_author_learns_who_holds_its_posts() {
 fn a_forged_post_is_not_shown_and_its_sender_is_dropped() {
     let mut world = reader_of(3, 3);
     // One letter of every text that this person sends is changed.
-    world.people[2].tamper = Some(|frame| {
+    world.people[2].tamper = Some(Box::new(|frame| {
         let mut frame = frame.to_vec();
         if let Some(at) = frame.windows(6).position(|part| part == b"from 2") {
             frame[at] = b'F';
         }
         frame
-    });
+    }));
     let told = world.read_to_end(0, 5_000);
     assert_eq!(authors(&told), users([1, 3]));
     assert_eq!(told.missing, [(user(2), Unreached::Invalid)]);
@@ -311,7 +312,7 @@ fn a_forged_post_is_not_shown_and_its_sender_is_dropped() {
 #[test]
 fn a_forged_head_is_not_believed() {
     let mut world = reader_of(3, 3);
-    world.people[2].tamper = Some(|frame| {
+    world.people[2].tamper = Some(Box::new(|frame| {
         let mut frame = frame.to_vec();
         // Version, network, then the tag of `Head`.
         if frame[2 + 5] == 5 {
@@ -319,7 +320,7 @@ fn a_forged_head_is_not_believed() {
             frame[last] ^= 1;
         }
         frame
-    });
+    }));
     let told = world.read_to_end(0, 5_000);
     assert_eq!(authors(&told), users([1, 3]));
     assert_eq!(told.missing, [(user(2), Unreached::Invalid)]);
@@ -327,11 +328,11 @@ fn a_forged_head_is_not_believed() {
 }
 
 /// Person 5 relays for all others, and passes on what `tamper` makes of it.
-fn read_through_a_bad_relay(tamper: world::Tamper) -> (World<Server>, Told) {
+fn read_through_a_bad_relay(tamper: fn(&[u8]) -> Vec<u8>) -> (World<Server>, Told) {
     let mut world = reader_of(6, 1);
     world.records.clear();
     world.publish_profiles(|n| u32::from(n != 5));
-    world.people[5].tamper = Some(tamper);
+    world.people[5].tamper = Some(Box::new(tamper));
     let told = world.read_to_end(0, 10_000);
     assert_all_live(&told, 1..=6);
     assert!(told.posts.iter().all(|post| post.text.starts_with("from")));
@@ -400,4 +401,64 @@ fn boards_relay_for_each_other() {
     world.publish_profiles(|_| 1);
     let told = world.read_to_end(0, 10_000);
     assert_all_live(&told, 1..=6);
+}
+
+/// Does something to one frame in four: a bit, the end, all of it, twice, or another's bytes.
+fn noise(mut rng: Rng<Ed25519>) -> world::Tamper {
+    Box::new(move |frame| {
+        let mut bytes = frame.to_vec();
+        let at = rng.below(bytes.len() as u64) as usize;
+        match rng.below(20) {
+            0 => bytes[at] ^= 1 << rng.below(8),
+            1 => bytes.truncate(at),
+            2 => bytes.clear(),
+            3 => bytes.extend_from_slice(frame),
+            4 => rng.fill(&mut bytes[at..]),
+            _ => {}
+        }
+        bytes
+    })
+}
+
+/// A third of those whom the reader follows sends noise.
+fn read_through_noise<P: Plan<Crypto = Ed25519>>(seed: u8, people: usize) {
+    let mut world = World::<P>::new(people + 1, 3);
+    let mut rng = Rng::from_seed(&Seed([seed; 32]));
+    for n in 1..=people {
+        world.follow(0, n);
+        for post in 1..=3 {
+            world.post(n, &format!("{post} from {n}"));
+        }
+        if n % 3 == 0 {
+            world.people[n].tamper = Some(noise(rng.fork("noise")));
+        }
+    }
+    world.publish_profiles(|n| (n * 7 % 5) as u32);
+    let told = world.read_to_end(0, 30_000);
+    let mut seen = BTreeSet::new();
+    for post in &told.posts {
+        let n = (1..=people).find(|n| user(*n) == post.author).unwrap();
+        assert_eq!(post.text, format!("{} from {n}", post.seq), "seed {seed}");
+        assert!(
+            seen.insert((post.author, post.seq)),
+            "seed {seed}: shown twice"
+        );
+    }
+    for n in (1..=people).filter(|n| n % 3 != 0) {
+        let posts = told.posts.iter().filter(|post| post.author == user(n));
+        let shown: Vec<_> = posts.map(|post| post.seq).collect();
+        assert_eq!(shown, [3, 2, 1], "seed {seed}: p{n}");
+        assert!(
+            !told.missing.iter().any(|(author, _)| *author == user(n)),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn whatever_a_third_of_the_people_say_the_others_are_read_and_nothing_is_forged() {
+    for seed in 0..30 {
+        read_through_noise::<Server>(seed, 12);
+        read_through_noise::<Board>(seed, 6);
+    }
 }

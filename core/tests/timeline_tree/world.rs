@@ -64,8 +64,8 @@ pub struct Told {
     pub complete: Option<bool>,
 }
 
-/// Changes a frame on its way; `None` drops it.
-pub type Tamper = fn(&[u8]) -> Vec<u8>;
+/// Changes a frame on its way.
+pub type Tamper = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
 
 pub struct Somebody<P: Plan> {
     pub state: State<P>,
@@ -484,7 +484,7 @@ impl<P: Plan<Crypto = Ed25519>> World<P> {
             if len > 0 {
                 if let Some((peer, stream)) = peer {
                     if let Some(end) = self.people[peer].ends.get_mut(&stream) {
-                        end.on_the_way -= len;
+                        end.on_the_way = end.on_the_way.saturating_sub(len);
                     }
                     // The window opens for the other side, in the order of things.
                     self.drain(who);
@@ -522,11 +522,13 @@ impl<P: Plan<Crypto = Ed25519>> World<P> {
                         stream: StreamId(stream),
                         bytes,
                     } => {
-                        let tamper = person.tamper;
                         let end = person.ends.get_mut(&stream).expect("writes where it may");
                         end.on_the_way += bytes.len();
                         assert!(end.on_the_way <= ROOM, "never more than was granted");
-                        let bytes = tamper.map_or_else(|| bytes.to_vec(), |tamper| tamper(bytes));
+                        let bytes = match &mut person.tamper {
+                            Some(tamper) => tamper(bytes),
+                            None => bytes.to_vec(),
+                        };
                         if let Some((who, stream)) = end.peer {
                             self.push(DELAY_MS, What::Bytes { who, stream, bytes });
                         }

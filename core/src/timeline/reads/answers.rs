@@ -107,14 +107,17 @@ impl<P: Plan> Exchange<P> {
                 return Taken::Yes;
             }
         }
-        if let Piece::Done {
-            outcome: Ending::Complete | Ending::NothingNew,
-            ..
-        } = piece
-        {
-            self.answered(now, state, (handle, at), &about.user);
+        match piece {
+            Piece::Done {
+                outcome: Ending::Complete | Ending::NothingNew,
+                ..
+            } => {
+                self.answered(now, state, (handle, at), &about);
+                self.reads.wake_up();
+            }
+            Piece::Done { .. } => self.reads.wake_up(),
+            Piece::Head { .. } | Piece::Post { .. } => {}
         }
-        self.reads.wake_up();
         Taken::Yes
     }
 
@@ -146,17 +149,30 @@ impl<P: Plan> Exchange<P> {
         self.reads.wake_up();
     }
 
-    /// The author answered: what is kept here below its answer is as good as its own word.
+    /// The author answered: what is kept here below its answer is as good as its own word. If that was dropped since it
+    /// was asked, it is asked for everything.
     fn answered(
         &mut self,
         now: Instant,
         state: &mut State<P>,
         (handle, at): (Handle, u16),
-        user: &UserId,
+        about: &About,
     ) {
-        if let Some(reading) = self.reads.get_mut(handle).and_then(|read| read.reading(at)) {
-            reading.begin_showing(now, state, user, true);
-            state.on_read(now, user);
+        let Some(read) = self.reads.get_mut(handle) else {
+            return;
+        };
+        let lost = state.copies.since(now, &state.posts, &about.user) < about.since;
+        if lost && let Some(job) = self.tree.job_mut(read.job) {
+            if let Some(target) = job.targets_mut().get_mut(usize::from(at)) {
+                target.since = 0;
+            }
+            if job.ask_directly(usize::from(at)) {
+                return;
+            }
+        }
+        if let Some(reading) = read.reading(at) {
+            reading.begin_showing(now, state, &about.user, true);
+            state.on_read(now, &about.user);
         }
     }
 
