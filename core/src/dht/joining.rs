@@ -222,6 +222,18 @@ impl<P: Plan> Dht<P> {
         }
     }
 
+    /// Whoever answered at an address to join through has fallen silent since: the join begins again.
+    pub(super) fn join_again(&mut self, handle: Handle, addr: PackedAddr) {
+        if let Some(op) = self.ops.get_mut(handle) {
+            op.visits = op.visits.saturating_sub(1);
+            op.job = Job::Join(Join {
+                addr,
+                seeking: false,
+            });
+        }
+        self.ping_bootstrap(addr);
+    }
+
     /// An address to join through did not answer: a join that waits for it tries again.
     pub(super) fn on_bootstrap_failed(&mut self, addr: PackedAddr) {
         if self.is_joining_through(addr) {

@@ -318,10 +318,16 @@ impl<P: Plan> Dht<P> {
             return;
         };
         match job {
-            Job::Join(_) => {
-                self.overlay.joined(self.now);
+            Job::Join(join) => {
+                let addr = join.addr;
                 let contacts = self.contact_count();
-                self.finish(op, OpResult::Joined { contacts });
+                if contacts == 0 && !addr.is_none() {
+                    self.visits.remove(handle);
+                    self.join_again(op, addr);
+                } else {
+                    self.overlay.joined(self.now);
+                    self.finish(op, OpResult::Joined { contacts });
+                }
             }
             Job::Refresh => self.close(op),
             Job::Find => {

@@ -278,6 +278,9 @@ impl Workload {
     }
 
     fn act(&mut self, world: &mut World, act: Act) {
+        if self.joined.len() < 2 {
+            return; // One alone finds nobody.
+        }
         let (Some(host), Some(other)) = (self.running(world), self.running(world)) else {
             return;
         };
