@@ -559,8 +559,8 @@ impl<P: Plan> Copies<P> {
         self.wake
     }
 
-    /// Frees an expired copy, or a part of it, and returns its author when it is all gone. Call again until `None`; each
-    /// call does a bounded amount of work.
+    /// Frees an expired copy, or a part of it, and returns its author when it is all gone. Each call does a bounded
+    /// amount of work; for what is left the deadline tells when to call again, a moment later.
     pub fn handle_timeout(
         &mut self,
         now: Instant,
@@ -588,6 +588,9 @@ impl<P: Plan> Copies<P> {
             let Some(post) = posts.get(*part) else {
                 let author = copy.author;
                 self.remove(posts, persists, handle);
+                let next = self.copies.iter().map(|(_, copy)| copy.expires).min();
+                // One more may have expired in this moment: it is freed in the next.
+                self.wake = next.map(|at| at.max(now.after_ms(SWEEP_PAUSE_MS)));
                 return Some(author);
             };
             persists.hint(Entry::CopyPost(copy.author, post.seq, post.id));
