@@ -170,7 +170,7 @@ fn datagrams(c: &mut Criterion) {
     }
     let junk = [0x5a; 300];
     c.bench_function("datagram/junk", |b| {
-        b.iter(|| answer(&mut node, now, black_box(&junk), &mut buf))
+        b.iter(|| answer(&mut node, now, black_box(&junk), &mut buf));
     });
 }
 
