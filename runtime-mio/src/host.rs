@@ -246,11 +246,23 @@ impl Transport for World {
     }
 }
 
+/// How far the node is with making itself known: others should find it by name as soon as it says that it is ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Registration {
+    /// The first joins are not over.
+    Awaited,
+    /// Core is at it.
+    Running(QueryId),
+    /// It is stored, or could not be.
+    Ended,
+}
+
 /// What core's events mean to the host.
 #[derive(Debug)]
 struct Ears {
     desk: Desk,
     entrances: Entrances,
+    registration: Registration,
     leaving: Option<QueryId>,
     left: bool,
     recovered: bool,
@@ -262,6 +274,10 @@ impl Ears {
         if let Some(query) = query_of(event) {
             if let Event::QueryDone { outcome, .. } = event {
                 self.left |= self.leaving == Some(query);
+                if self.registration == Registration::Running(query) {
+                    self.registration = Registration::Ended;
+                    return;
+                }
                 let contacts = if let Outcome::Joined { contacts } = outcome {
                     *contacts
                 } else {
@@ -503,6 +519,7 @@ impl Host {
             ears: Ears {
                 desk: Desk::default(),
                 entrances: Entrances::new(now, &options.join),
+                registration: Registration::Awaited,
                 leaving: None,
                 left: false,
                 recovered: false,
@@ -845,7 +862,18 @@ impl Host {
         } else {
             self.ears.entrances.settled()
         };
-        if settled || by <= now {
+        if settled && self.ears.registration == Registration::Awaited {
+            let within_ms = u32::try_from(by.since_ms(now)).unwrap_or(u32::MAX);
+            self.ears.registration = match self.node.register(now, within_ms) {
+                Ok(query) => Registration::Running(query),
+                Err(error) => {
+                    log::debug!("not registered now: {error:?}");
+                    Registration::Ended
+                }
+            };
+            self.drain(application);
+        }
+        if self.ears.registration == Registration::Ended || by <= now {
             self.ready_by = None;
             application.on_ready(&self.ready);
         }
