@@ -150,8 +150,6 @@ pub trait Plan: Sized + 'static {
     type Targets: List<Target>;
     /// Those whom one job asks at a time: at least one, at most [`crate::config::FANOUT_MAX`] count.
     type Children: List<Child>;
-    /// One frame on its way up, or one post on its way to the application.
-    type Transit: Blobs;
     /// Requests to relay that are remembered.
     type SeenRequests: List<Option<Seen>>;
     /// Reads under way.
@@ -232,7 +230,6 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     type Jobs = Fixed<Slot<Job<Self>>, 2>;
     type Targets = Fixed<Target, 6>;
     type Children = Fixed<Child, 2>;
-    type Transit = Arena<800, 1>;
     type SeenRequests = Fixed<Option<Seen>, 4>;
     type Reads = Fixed<Slot<Read<Self>>, 1>;
     type Readings = Fixed<Reading, 6>;
@@ -308,7 +305,6 @@ impl<C: Crypto + 'static> Plan for Server<C> {
     type Jobs = Grown<Slot<Job<Self>>, 256>;
     type Targets = Grown<Target, 10_000>;
     type Children = Grown<Child, 16>;
-    type Transit = Boxed<1_026, 1>;
     type SeenRequests = Grown<Option<Seen>, 1_024>;
     type Reads = Grown<Slot<Read<Self>>, 64>;
     type Readings = Grown<Reading, 10_000>;

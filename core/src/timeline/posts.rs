@@ -8,6 +8,12 @@
 use crate::bounded::{BlobId, Blobs};
 use crate::plan::Plan;
 
+/// The longest frame or post that passes through the store on its way to somebody else, in bytes.
+pub const PASSING_LEN_MAX: usize = 800;
+/// What own posts leave free, in bytes: room for the own head, and for one frame on its way. Everything else in the
+/// store gives way to those.
+pub const SPARE_LEN: usize = 480 + PASSING_LEN_MAX;
+
 /// Bytes before a stored post: link, number and time of first sight, 8 each.
 const PREFIX_LEN: usize = 24;
 

@@ -21,7 +21,7 @@ use super::log::{Appended, Log};
 use super::me::{About, Me};
 use super::people::{FollowNews, People};
 use super::persist::Persists;
-use super::posts::Posts;
+use super::posts::{Posts, SPARE_LEN};
 use super::tags::Part;
 
 /// How long a notice may take to be delivered, in ms.
@@ -124,7 +124,11 @@ impl<P: Plan> State<P> {
         if self.recovering {
             return Err(CommandError::Recovering);
         }
-        self.make_room(Log::<P>::room_for(text));
+        let len = Log::<P>::room_for(text).saturating_add(SPARE_LEN);
+        self.make_room(len);
+        if !self.posts.fits(len) {
+            return Err(CommandError::Full);
+        }
         self.log.append(
             now,
             &mut self.me,
@@ -133,6 +137,21 @@ impl<P: Plan> State<P> {
             kind,
             text,
         )
+    }
+
+    /// Makes room for `len` bytes that stay for a moment only: drops copies, those that expire soonest first, then
+    /// profiles. False: that was not enough.
+    #[must_use]
+    pub(super) fn make_passing_room(&mut self, len: usize) -> bool {
+        while !self.posts.fits_record(len) {
+            let (posts, persists) = (&mut self.posts, &mut self.persists);
+            let dropped = self.copies.make_room(posts, persists, len, None)
+                || self.people.drop_profile(posts);
+            if !dropped {
+                return false;
+            }
+        }
+        true
     }
 
     /// Makes room for an own post: drops profiles, then copies, then, without storage, the oldest own posts.

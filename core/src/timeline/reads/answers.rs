@@ -89,6 +89,7 @@ impl<P: Plan> Exchange<P> {
                 }
                 if let (Piece::Post { post }, true) = (piece, show) {
                     self.show_next(
+                        state,
                         Shown {
                             read: handle,
                             at,
@@ -235,6 +236,7 @@ impl<P: Plan> Exchange<P> {
         match (checked, piece) {
             (Ok(true), Piece::Post { post }) => {
                 self.show_next(
+                    state,
                     Shown {
                         read: handle,
                         at,
@@ -250,9 +252,9 @@ impl<P: Plan> Exchange<P> {
     }
 
     /// Puts a post where the next drain finds it.
-    fn show_next(&mut self, shown: Shown, post: &[u8]) {
-        // The place was found free before the post was taken.
-        let _ = self.tree.transit.put_post(shown, post);
+    fn show_next(&mut self, state: &mut State<P>, shown: Shown, post: &[u8]) {
+        // The place was found free before the post was taken, and own posts leave room: see `SPARE_LEN`.
+        let _ = self.tree.transit.put_post(state, shown, post);
     }
 
     /// An author whose posts are now kept here learns of it on the stream at hand. False: there is nothing to tell.

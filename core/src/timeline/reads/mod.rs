@@ -315,7 +315,7 @@ impl<P: Plan> Exchange<P> {
                 self.streams.close(stream);
             }
         }
-        self.tree.transit.forget_read(handle);
+        self.tree.transit.forget_read(state, handle);
         self.drop_job(state, read.job);
     }
 

@@ -101,7 +101,7 @@ impl<P: Plan> Exchange<P> {
     }
 
     fn next_told(&mut self, state: &mut State<P>, buf: &mut [u8]) -> Option<Next> {
-        if let Some((shown, len)) = self.tree.transit.take_post(buf) {
+        if let Some((shown, len)) = self.tree.transit.take_post(state, buf) {
             let user = self.user_at(shown.read, shown.at)?;
             let read = self.reads.get(shown.read)?;
             let author = read.person(state, &user)?;

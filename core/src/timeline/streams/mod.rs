@@ -178,7 +178,9 @@ impl<P: Plan> Exchange<P> {
             } else {
                 Unreached::NoConnection
             };
-            self.tree.transit.forget_stream(Handle::from_bits(stream.0));
+            self.tree
+                .transit
+                .forget_stream(state, Handle::from_bits(stream.0));
             self.freed = true;
             self.stream_gone(now, state, role, why);
         }
@@ -195,7 +197,7 @@ impl<P: Plan> Exchange<P> {
     ) {
         if let Some(role) = self.streams.get(handle).map(|stream| stream.role) {
             self.streams.close(handle);
-            self.tree.transit.forget_stream(handle);
+            self.tree.transit.forget_stream(state, handle);
             self.stream_gone(now, state, role, why);
         }
     }

@@ -213,7 +213,7 @@ impl<P: Plan> Exchange<P> {
             return Taken::Yes;
         }
         match serving.job {
-            Some(job) => self.relay_target(now, state, job, target),
+            Some(job) => self.relay_target(state, job, target),
             None => Taken::Broke(Rule::OutOfTurn),
         }
     }
@@ -258,7 +258,7 @@ impl<P: Plan> Exchange<P> {
         room: usize,
         buf: &mut [u8],
     ) -> Option<usize> {
-        if let Some(len) = self.tree.transit.write(handle, room, buf) {
+        if let Some(len) = self.tree.transit.write(state, handle, room, buf) {
             if let Some(Role::Serving(serving)) = self.streams.role_mut(handle) {
                 serving.working = false;
             }

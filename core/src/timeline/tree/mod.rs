@@ -17,7 +17,7 @@ pub mod relay;
 pub mod target;
 pub mod transit;
 
-use crate::bounded::{Blobs, Handle, Slab};
+use crate::bounded::{Handle, Slab};
 use crate::config::FANOUT_MAX;
 use crate::id::UserId;
 use crate::plan::Plan;
@@ -32,7 +32,7 @@ pub use relay::Seen;
 pub use target::Target;
 
 use super::exchange::Exchange;
-use super::posts::RecordId;
+use super::posts::{PASSING_LEN_MAX, RecordId};
 use super::state::State;
 use super::streams::{Role, Taken};
 use job::Tell;
@@ -50,7 +50,7 @@ pub struct Tree<P: Plan> {
     jobs: Slab<Job<P>, P::Jobs>,
     seen: SeenRequests<P>,
     /// What is on its way up, or to be shown.
-    pub transit: Transit<P>,
+    pub transit: Transit,
     /// A job may have somebody to call.
     restless: bool,
     /// No job has anything to do for time alone before this.
@@ -227,17 +227,18 @@ impl<P: Plan> Exchange<P> {
         piece: &Piece<'_>,
         raw: &[u8],
     ) -> Taken {
-        if raw.len() > P::Transit::BYTES {
+        if raw.len() > PASSING_LEN_MAX {
             return Taken::Broke(Rule::Overlong);
         }
-        if !self.tree.transit.is_free() || !self.streams.has_room(up, raw.len()) {
+        let room = self.tree.transit.is_free() && state.make_passing_room(raw.len());
+        if !room || !self.streams.has_room(up, raw.len()) {
             return Taken::Later;
         }
         if !self.note_answer(state, about, piece) {
             return Taken::Broke(Rule::OutOfTurn);
         }
-        // The place is free and the frame is not too long.
-        let _ = self.tree.transit.put_frame(up, raw);
+        // The place is free, and there is room.
+        let _ = self.tree.transit.put_frame(state, up, raw);
         self.streams.queue(up);
         Taken::Yes
     }

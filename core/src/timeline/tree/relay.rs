@@ -15,7 +15,7 @@ use crate::wire::frame::{Get, Refusal, Target, Unreached};
 use crate::wire::record::{Kind, Profile, Record};
 
 use super::super::exchange::Exchange;
-use super::super::posts::RecordId;
+use super::super::posts::{RecordId, SPARE_LEN};
 use super::super::state::State;
 use super::super::streams::Taken;
 use super::job::{Job, PROMOTIONS_MAX, SHARE_MAX};
@@ -162,7 +162,6 @@ impl<P: Plan> Exchange<P> {
     /// A target of a request that is relayed. With the last one the asking begins.
     pub(in super::super) fn relay_target(
         &mut self,
-        now: Instant,
         state: &mut State<P>,
         handle: Handle,
         target: &Target<'_>,
@@ -175,7 +174,10 @@ impl<P: Plan> Exchange<P> {
             Err(rule) => return Taken::Broke(rule),
         };
         let mut profile = RecordId::NONE;
-        if now < self.tree.job(handle).map_or(now, |job| job.deadline) {
+        if state
+            .posts
+            .fits_record(target.profile.len().saturating_add(SPARE_LEN))
+        {
             profile = state.posts.put_record(RecordId::NONE, target.profile);
         }
         // Without room for it, it cannot be verified later, when it is asked.

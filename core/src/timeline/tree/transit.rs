@@ -1,13 +1,19 @@
 //! One frame or post between the input that brought it and the output that takes it.
 //!
 //! Frames are not queued: a frame is taken from a stream only when it can go on at once, and the host drains after each
-//! frame taken, so that one place serves a whole node. Invariant: it is free again after a drain, unless the stream that
-//! it is for has lost its room meanwhile.
+//! frame taken, so that one place serves a whole node. The bytes lie in the store of posts, where copies make room for
+//! them. Invariant: the place is free again after a drain, unless the stream that it is for has lost its room meanwhile.
 
-use crate::bounded::{BlobId, Blobs, Handle};
+use crate::bounded::Handle;
 use crate::plan::Plan;
+use crate::wire::{FRAME_PREFIX_LEN, POST_LEN_MAX, PREAMBLE_LEN};
 
+use super::super::posts::{PASSING_LEN_MAX, RecordId};
 use super::super::reads::Shown;
+use super::super::state::State;
+
+// A post passes, with its frame around it: three bytes are the frame's tag and the length of the post.
+const _: () = assert!(FRAME_PREFIX_LEN + PREAMBLE_LEN + 3 + POST_LEN_MAX <= PASSING_LEN_MAX);
 
 /// Where it goes.
 #[derive(Clone, Copy, Debug)]
@@ -19,95 +25,109 @@ enum To {
 }
 
 /// The place.
-pub struct Transit<P: Plan> {
-    bytes: P::Transit,
-    held: Option<(To, BlobId)>,
-}
+#[derive(Debug)]
+pub struct Transit(Option<(To, RecordId)>);
 
-impl<P: Plan> Transit<P> {
+impl Transit {
     /// Nothing is on its way.
-    pub const EMPTY: Self = Self {
-        bytes: P::Transit::EMPTY,
-        held: None,
-    };
+    pub const EMPTY: Self = Self(None);
 
     /// Whether the place is free.
     #[must_use]
     pub const fn is_free(&self) -> bool {
-        self.held.is_none()
+        self.0.is_none()
     }
 
-    /// Takes a frame with its prefix, for a stream. False: the place is taken, or the frame is longer than any that a
-    /// relay has to pass on.
+    /// Takes a frame with its prefix, for a stream. False: the place is taken, or there is no room.
     #[must_use]
-    pub fn put_frame(&mut self, stream: Handle, frame: &[u8]) -> bool {
-        self.put(To::Stream(stream), frame)
+    pub fn put_frame<P: Plan>(
+        &mut self,
+        state: &mut State<P>,
+        stream: Handle,
+        frame: &[u8],
+    ) -> bool {
+        self.put(state, To::Stream(stream), frame)
     }
 
-    /// Takes a post, to be shown. False: the place is taken.
+    /// Takes a post, to be shown. False: the place is taken, or there is no room.
     #[must_use]
-    pub fn put_post(&mut self, shown: Shown, post: &[u8]) -> bool {
-        self.put(To::Event(shown), post)
+    pub fn put_post<P: Plan>(&mut self, state: &mut State<P>, shown: Shown, post: &[u8]) -> bool {
+        self.put(state, To::Event(shown), post)
     }
 
-    fn put(&mut self, to: To, bytes: &[u8]) -> bool {
-        if self.held.is_none() {
-            self.held = self.bytes.insert(bytes).map(|blob| (to, blob));
-            return self.held.is_some();
+    fn put<P: Plan>(&mut self, state: &mut State<P>, to: To, bytes: &[u8]) -> bool {
+        if self.is_free() && state.make_passing_room(bytes.len()) {
+            let id = state.posts.put_record(RecordId::NONE, bytes);
+            self.0 = (id != RecordId::NONE).then_some((to, id));
+            return self.0.is_some();
         }
         false
     }
 
     /// Writes the frame for this stream, if there is one and it fits the room; the place is free then.
-    pub fn write(&mut self, stream: Handle, room: usize, buf: &mut [u8]) -> Option<usize> {
-        let (To::Stream(to), blob) = self.held? else {
+    pub fn write<P: Plan>(
+        &mut self,
+        state: &mut State<P>,
+        stream: Handle,
+        room: usize,
+        buf: &mut [u8],
+    ) -> Option<usize> {
+        let (To::Stream(to), id) = self.0? else {
             return None;
         };
-        if to != stream {
+        let len = state.posts.record(id)?.len();
+        if to != stream || len > room {
             return None;
         }
-        let frame = self.bytes.get(blob)?;
-        if frame.len() > room {
-            return None;
-        }
-        let len = frame.len();
-        buf.get_mut(..len)?.copy_from_slice(frame);
-        self.clear();
-        Some(len)
+        self.take(state, id, buf)
     }
 
     /// Copies the post that is to be shown to `buf`, and tells its length; the place is free then.
-    pub fn take_post(&mut self, buf: &mut [u8]) -> Option<(Shown, usize)> {
-        let (To::Event(shown), blob) = self.held? else {
+    pub fn take_post<P: Plan>(
+        &mut self,
+        state: &mut State<P>,
+        buf: &mut [u8],
+    ) -> Option<(Shown, usize)> {
+        let (To::Event(shown), id) = self.0? else {
             return None;
         };
-        let post = self.bytes.get(blob)?;
-        let len = post.len();
-        buf.get_mut(..len)?.copy_from_slice(post);
-        self.clear();
-        Some((shown, len))
+        Some((shown, self.take(state, id, buf)?))
+    }
+
+    fn take<P: Plan>(
+        &mut self,
+        state: &mut State<P>,
+        id: RecordId,
+        buf: &mut [u8],
+    ) -> Option<usize> {
+        let bytes = state.posts.record(id)?;
+        let len = bytes.len();
+        buf.get_mut(..len)?.copy_from_slice(bytes);
+        self.clear(state);
+        Some(len)
     }
 
     /// Drops the frame for a stream that is gone.
-    pub fn forget_stream(&mut self, stream: Handle) {
-        if let Some((To::Stream(to), _)) = self.held
+    pub fn forget_stream<P: Plan>(&mut self, state: &mut State<P>, stream: Handle) {
+        if let Some((To::Stream(to), _)) = self.0
             && to == stream
         {
-            self.clear();
+            self.clear(state);
         }
     }
 
     /// Drops the post for a read that is gone.
-    pub fn forget_read(&mut self, read: Handle) {
-        if let Some((To::Event(shown), _)) = self.held
+    pub fn forget_read<P: Plan>(&mut self, state: &mut State<P>, read: Handle) {
+        if let Some((To::Event(shown), _)) = self.0
             && shown.read == read
         {
-            self.clear();
+            self.clear(state);
         }
     }
 
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.held = None;
+    fn clear<P: Plan>(&mut self, state: &mut State<P>) {
+        if let Some((_, id)) = self.0.take() {
+            state.posts.remove_record(id);
+        }
     }
 }
