@@ -246,15 +246,34 @@ impl Transport for World {
     }
 }
 
-/// How far the node is with making itself known: others should find it by name as soon as it says that it is ready.
+/// A command of the host's own, whose end it waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Registration {
-    /// The first joins are not over.
-    Awaited,
+enum Errand {
+    /// Not begun.
+    Due,
     /// Core is at it.
     Running(QueryId),
-    /// It is stored, or could not be.
-    Ended,
+    /// It has ended, well or not, or could not even begin.
+    Over,
+}
+
+impl Errand {
+    /// Begun, or refused: then it is over.
+    fn begun(what: &str, query: Result<QueryId, CommandError>) -> Self {
+        match query {
+            Ok(query) => Self::Running(query),
+            Err(error) => {
+                log::info!("cannot {what} now: {error:?}");
+                Self::Over
+            }
+        }
+    }
+
+    fn on_done(&mut self, query: QueryId) {
+        if *self == Self::Running(query) {
+            *self = Self::Over;
+        }
+    }
 }
 
 /// What core's events mean to the host.
@@ -262,9 +281,8 @@ enum Registration {
 struct Ears {
     desk: Desk,
     entrances: Entrances,
-    registration: Registration,
-    leaving: Option<QueryId>,
-    left: bool,
+    registering: Errand,
+    leaving: Errand,
     recovered: bool,
     trouble: Option<Trouble>,
 }
@@ -273,11 +291,8 @@ impl Ears {
     fn on_event(&mut self, now: Instant, event: &Event<'_>, application: &mut dyn Application) {
         if let Some(query) = query_of(event) {
             if let Event::QueryDone { outcome, .. } = event {
-                self.left |= self.leaving == Some(query);
-                if self.registration == Registration::Running(query) {
-                    self.registration = Registration::Ended;
-                    return;
-                }
+                self.registering.on_done(query);
+                self.leaving.on_done(query);
                 let contacts = if let Outcome::Joined { contacts } = outcome {
                     *contacts
                 } else {
@@ -519,9 +534,8 @@ impl Host {
             ears: Ears {
                 desk: Desk::default(),
                 entrances: Entrances::new(now, &options.join),
-                registration: Registration::Awaited,
-                leaving: None,
-                left: false,
+                registering: Errand::Due,
+                leaving: Errand::Due,
                 recovered: false,
                 trouble: (how == Restored::Lost).then_some(Trouble::Recovering),
             },
@@ -637,9 +651,11 @@ impl Host {
         busy |= self.commit(now, application);
         busy |= self.answer(now);
         self.say_ready(now, application);
-        if self.leave_by.is_some_and(|by| self.ears.left || by <= now) {
+        let left = self.ears.leaving == Errand::Over;
+        if self.leave_by.is_some_and(|by| left || by <= now) {
             return Turn::Left;
         }
+        busy |= self.world.store.has_pending();
         if busy || self.world.datagrams.is_readable() || self.world.streams.is_busy() {
             return Turn::Wait(Some(now));
         }
@@ -862,18 +878,14 @@ impl Host {
         } else {
             self.ears.entrances.settled()
         };
-        if settled && self.ears.registration == Registration::Awaited {
+        if settled && self.ears.registering == Errand::Due {
+            // Ready means that others can find this user.
             let within_ms = u32::try_from(by.since_ms(now)).unwrap_or(u32::MAX);
-            self.ears.registration = match self.node.register(now, within_ms) {
-                Ok(query) => Registration::Running(query),
-                Err(error) => {
-                    log::debug!("not registered now: {error:?}");
-                    Registration::Ended
-                }
-            };
+            let registering = self.node.register(now, within_ms);
+            self.ears.registering = Errand::begun("register", registering);
             self.drain(application);
         }
-        if self.ears.registration == Registration::Ended || by <= now {
+        if self.ears.registering == Errand::Over || by <= now {
             self.ready_by = None;
             application.on_ready(&self.ready);
         }
@@ -882,13 +894,8 @@ impl Host {
     /// Begins to say goodbye.
     fn leave(&mut self, now: Instant, application: &mut dyn Application) {
         self.leave_by = Some(now.after_ms(LEAVE_WITHIN_MS.into()));
-        match self.node.leave(now, LEAVE_WITHIN_MS) {
-            Ok(query) => self.ears.leaving = Some(query),
-            Err(error) => {
-                log::warn!("leaving without a goodbye: {error:?}");
-                self.ears.left = true;
-            }
-        }
+        let leaving = self.node.leave(now, LEAVE_WITHIN_MS);
+        self.ears.leaving = Errand::begun("say goodbye", leaving);
         self.drain(application);
     }
 

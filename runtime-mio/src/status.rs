@@ -125,7 +125,7 @@ fn clock(now: Instant, node: &Node<Server>, date: &Date) -> Value {
     json!({
         "source": date.source().name(),
         "servers": servers,
-        "offset_ms": date.offset_ms(now),
+        "offset_ms": date.offset_ms(),
         "uncertainty_ms": uncertainty_ms,
         "age_ms": date.age_ms(now),
         "time": unix_ms,

@@ -288,6 +288,12 @@ impl Store {
         }
     }
 
+    /// Whether there is something to [`commit`](Self::commit).
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// Whether something could not be written.
     #[must_use]
     pub fn failed(&self) -> bool {

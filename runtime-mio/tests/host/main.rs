@@ -7,6 +7,7 @@
 mod control;
 mod hostile;
 mod start;
+mod timeline;
 mod toolkit;
 
 use std::io::{Read, Write};
