@@ -43,6 +43,8 @@ pub struct Followed {
     pub followers: u32,
     /// Until then somebody's sighting says that it did not answer: prefer another source.
     pub missed_until: Instant,
+    /// When it did not answer somebody, Unix ms, by the newest sighting; 0 unknown.
+    pub missed_ms: u64,
     /// When the `Follow` record is to be signed and put next; see [`People::schedule_follow`].
     follow_due: Instant,
     /// When it was put last.
@@ -64,6 +66,7 @@ impl Followed {
             lease_until: Instant::ZERO,
             followers: 0,
             missed_until: Instant::ZERO,
+            missed_ms: 0,
             follow_due: Instant::ZERO,
             follow_put: Instant::ZERO,
             follow_attempts: 0,
@@ -353,8 +356,35 @@ impl<P: Plan> People<P> {
         entry.address = profile.addresses().next().unwrap_or(PackedAddr::NONE);
         entry.followers = profile.followers;
         entry.lease_until = now.after_ms(lease_left_ms(record, &profile, remaining_ms));
+        if record.issued_ms > entry.missed_ms {
+            // It has come back since.
+            entry.missed_until = now;
+        }
         if posts.record(entry.profile) != Some(record.bytes) {
             entry.profile = posts.put_record(entry.profile, record.bytes);
+        }
+    }
+
+    /// Somebody says that `user` did not answer at `missed_ms` (Unix ms; 0 unknown), which counts for `remaining_ms`
+    /// more, unless the user has published a profile since.
+    pub fn on_sighting(
+        &mut self,
+        now: Instant,
+        posts: &Posts<P>,
+        user: &UserId,
+        missed_ms: u64,
+        remaining_ms: u64,
+    ) {
+        let Some(entry) = self.followed_mut(user) else {
+            return;
+        };
+        entry.missed_ms = entry.missed_ms.max(missed_ms);
+        let profile = posts.record(entry.profile);
+        let issued_ms = profile
+            .and_then(|bytes| Record::decode(bytes).ok())
+            .map_or(0, |record| record.issued_ms);
+        if missed_ms == 0 || issued_ms <= missed_ms {
+            entry.missed_until = entry.missed_until.max(now.after_ms(remaining_ms));
         }
     }
 
@@ -647,6 +677,57 @@ pub(super) mod tests {
         let mut buf = [0; RECORD_LEN_MAX];
         let len = state.me.sign(now, &about, follow, &mut buf).unwrap();
         buf.get(..len).unwrap().to_vec()
+    }
+
+    fn profile(state: &mut Tested, now: Instant) -> Vec<u8> {
+        let about = About {
+            kind: Kind::Profile,
+            key: Key::of_user::<crate::crypto::Ed25519>(&state.me.user()),
+            subject: None,
+            page: 0,
+            lifetime_ms: u32::MAX,
+        };
+        let address = PackedAddr::from(testing::address(9));
+        let profile = Profile {
+            name: state.me.name(),
+            addresses: address.as_bytes(),
+            lease_ms: 60_000,
+            logs: &[],
+            followers: 0,
+            next_key: [0; 32],
+        };
+        let mut buf = [0; RECORD_LEN_MAX];
+        let len = state.me.sign(now, &about, &profile, &mut buf).unwrap();
+        buf.get(..len).unwrap().to_vec()
+    }
+
+    #[test]
+    fn who_came_back_after_a_sighting_is_not_missed_any_more() {
+        let mut state: Tested = testing::fresh(1);
+        let mut other: Tested = testing::fresh(9);
+        other.me.set_clock(at(0), 1_000_000, 10);
+        let them = other.me.user();
+        assert!(state.people.follow(them, other.me.name()));
+        let learn = |state: &mut Tested, bytes: &[u8]| {
+            let record = Record::decode(bytes).unwrap();
+            let State { people, posts, .. } = state;
+            people.on_profile(at(9), posts, &record, 60_000);
+        };
+        let sight = |state: &mut Tested, missed_ms| {
+            let State { people, posts, .. } = state;
+            people.on_sighting(at(9), posts, &them, missed_ms, 60_000);
+            people.followed(&them).unwrap().missed_until > at(9)
+        };
+        let before = profile(&mut other, at(1));
+        learn(&mut state, &before);
+        assert!(sight(&mut state, 1_002_000), "missed after that profile");
+        let after = profile(&mut other, at(3));
+        learn(&mut state, &after);
+        let entry = state.people.followed(&them).unwrap();
+        assert_eq!(entry.missed_until, at(9), "it has published a newer one");
+        assert!(!sight(&mut state, 1_002_000), "that sighting is old news");
+        assert!(sight(&mut state, 1_004_000), "this one is not");
+        assert!(sight(&mut state, 0), "nor is one without a date");
     }
 
     #[test]

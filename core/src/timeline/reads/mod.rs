@@ -32,7 +32,7 @@ use crate::output::{Busy, Person, QueryId};
 use crate::plan::Plan;
 use crate::time::{Instant, earliest};
 use crate::wire::frame::Unreached;
-use crate::wire::record::{Kind, Kinds, Record};
+use crate::wire::record::{Kind, Kinds, Record, Sighting};
 
 use super::asks::{Ask, Asking};
 use super::chain::Chain;
@@ -375,9 +375,9 @@ impl<P: Plan> Exchange<P> {
                 read.stranger.learn(now, record, remaining_ms);
             }
             Kind::Sighting if about => {
-                if let Some(entry) = state.people.followed_mut(&user) {
-                    entry.missed_until = entry.missed_until.max(now.after_ms(remaining_ms));
-                }
+                let missed_ms = record.payload::<Sighting>().map_or(0, |it| it.missed_ms);
+                let State { people, posts, .. } = state;
+                people.on_sighting(now, posts, &user, missed_ms, remaining_ms);
             }
             Kind::Head if by => read.on_head(tag, record),
             // What is kept here needs no asking.
@@ -479,7 +479,8 @@ fn people_of<P: Plan>(
         Scope::Everyone => {
             for entry in state.people.iter_followed() {
                 let kept = state.posts.record(entry.profile).is_some();
-                add(entry.user, kept && entry.is_online(now));
+                let missed = now < entry.missed_until;
+                add(entry.user, kept && entry.is_online(now) && !missed);
             }
         }
         Scope::One(person) if person.user == state.me.user() => {}
