@@ -61,6 +61,8 @@ pub struct Candidate {
     pub after: u16,
     /// See [`Candidate::after`].
     pub more: bool,
+    /// It says that the location is or was full.
+    pub spilled: bool,
     /// How many steps away from this node it was learned.
     pub hops: u8,
     /// How far it is.
@@ -157,6 +159,7 @@ impl<P: Plan> Lookup<P> {
             rtt: entry.rtt,
             after: 0,
             more: false,
+            spilled: false,
             hops,
             state,
         });
@@ -170,6 +173,7 @@ impl<P: Plan> Lookup<P> {
             rtt: Rtt::UNKNOWN,
             after: 0,
             more: false,
+            spilled: false,
             hops,
             state: State::Named,
         });

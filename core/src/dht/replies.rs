@@ -364,7 +364,6 @@ impl<P: Plan> Dht<P> {
         let (Job::Get(get), Some(owner)) = (&op.job, op.owner) else {
             return None;
         };
-        visit.spilled |= spilled;
         let count = RecordCopy::iter(records).count();
         if let Some(candidate) = visit.lookup.candidate_mut(&from.addr) {
             let after = u16::try_from(count)
@@ -373,6 +372,7 @@ impl<P: Plan> Dht<P> {
             // A page without records would come for ever.
             candidate.more = more && count > 0 && after.is_some();
             candidate.after = after.unwrap_or(u16::MAX);
+            candidate.spilled |= spilled;
             if candidate.state == State::Working {
                 candidate.state = State::Answered;
             }

@@ -120,7 +120,7 @@ pub struct Visit<P: Plan> {
     working: bool,
     /// It waits in the queue of those to go on with.
     queued: bool,
-    /// Somebody says that the location is full.
+    /// The location is or was full in the own store.
     pub(super) spilled: bool,
     /// This node holds the location too.
     own: bool,
@@ -418,6 +418,12 @@ impl<P: Plan> Dht<P> {
             .iter()
             .any(|c| !c.state.is_answered());
         let answered = answered + usize::from(visit.own);
+        let full = visit.lookup.answered_ones().filter(|c| c.spilled).count();
+        let full = full + usize::from(visit.spilled);
+        // A writer goes to the shards only where fewer than a quorum of the nearest took its record. One holder with
+        // little room, or one that lies, does not make every reader visit sixteen places more.
+        let deeper =
+            full > 0 && answered.min(REPLICATION).saturating_sub(full) <= usize::from(QUORUM);
         let Some(op) = self.ops.get_mut(visit.op) else {
             return;
         };
@@ -428,7 +434,7 @@ impl<P: Plan> Dht<P> {
         }
         // Fewer than a quorum are enough only where there are no more.
         get.complete &= answered >= usize::from(QUORUM) || !silent;
-        if visit.spilled && !get.frontier.push(visit.depth, visit.prefix) {
+        if deeper && !get.frontier.push(visit.depth, visit.prefix) {
             get.complete = false;
         }
         if !get.frontier.is_empty() {
