@@ -135,6 +135,13 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// The failure of something that only fails when the system or this program is at fault.
+pub(crate) fn internal(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
+    let next = "If it happens again, it is a mistake of this program: please report it.";
+    let why = why.into().to_string();
+    Failure::new(Exit::Internal, "the node failed", why, next)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Exit, Failure};

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,19 +15,15 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
-use strandline_core::config::{Config, Identity, KEEP_MAX_MS};
-use strandline_core::crypto::{Ed25519, SecretKey};
 use strandline_core::drive::{Handler, Transport, drain};
 use strandline_core::name::{Handle, Name};
 use strandline_core::node::Node;
 use strandline_core::output::{
-    Class, CommandError, ConfigError, Event, Outcome, PersistId, Person, QueryId, Restored, Stored,
-    StreamId,
+    CommandError, Event, Outcome, PersistId, Person, QueryId, Restored, Stored, StreamId,
 };
 use strandline_core::plan::Server;
 use strandline_core::rng::Seed;
 use strandline_core::time::{Instant, earliest};
-use strandline_core::wire::NetworkId;
 
 use crate::answer::{Answer, Myself, query_of};
 use crate::clock::{Date, Timebase};
@@ -35,19 +31,18 @@ use crate::command::{Call, Command};
 use crate::control::{ClientId, Control, Input as Request};
 use crate::desk::Desk;
 use crate::entrance::{self, Entrances};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Failure, internal};
 use crate::home::{Home, handle_of, user_of};
 use crate::net::{self, Datagrams};
-use crate::ntp::{self, TimeServers};
-use crate::resolve::{Resolver, split_host_port};
+use crate::ntp::TimeServers;
+use crate::options::{Options, config_failure};
+use crate::resolve::Resolver;
+use crate::start::{Storage, entropy, identity_of};
 use crate::status::{self, Trouble, View};
-use crate::store::{self, Found, Store};
+use crate::store::Store;
 use crate::streams::{Input, Streams};
 
-pub use crate::ntp::SERVERS_MAX as NTP_SERVERS_MAX;
-
-/// The usual port, UDP and TCP.
-pub const PORT: u16 = 7827;
+pub use crate::options::PORT;
 
 /// Datagrams that are taken in one turn.
 const DATAGRAMS_PER_TURN: usize = 256;
@@ -61,8 +56,6 @@ const DATAGRAM_BUF_LEN: usize = 2048;
 const EVENTS_MAX: usize = 1024;
 /// How long a goodbye may take, in ms.
 const LEAVE_WITHIN_MS: u32 = 2_000;
-/// Longest name of a network in bytes.
-const NETWORK_LEN_MAX: usize = 255;
 
 const UDP: Token = Token(0);
 const LISTENER: Token = Token(1);
@@ -74,120 +67,6 @@ const FIRST_STREAM: usize = 64;
 
 const _: () = assert!(FIRST_CLIENT + crate::control::CLIENTS_MAX <= FIRST_STREAM);
 const _: () = assert!(DATAGRAM_BUF_LEN > strandline_core::wire::DATAGRAM_LEN_MAX);
-
-/// What the user decides about a node.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The user's name: needed for a new home; with an existing one it must agree.
-    pub name: Option<String>,
-    /// Where to listen, UDP and TCP; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Nodes to join through: `HOST:PORT` or `IP:PORT`.
-    pub join: Vec<String>,
-    /// How many peers are asked in parallel in a get tree: 1 to 16.
-    pub fanout: u8,
-    /// For how long others may keep this user's posts, up to 24 h.
-    pub keep: Duration,
-    /// How often everyone followed is read again without being asked; zero: never.
-    pub refresh: Duration,
-    /// Time servers, `HOST` or `HOST:PORT`, at most [`NTP_SERVERS_MAX`]; none: the system clock serves.
-    pub ntp: Vec<String>,
-    /// The name of the network; networks of different names never mix.
-    pub network: String,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            name: None,
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
-            join: Vec::new(),
-            fanout: 3,
-            keep: Duration::from_secs(60 * 60),
-            refresh: Duration::from_secs(60),
-            ntp: ["0.pool.ntp.org", "1.pool.ntp.org", "2.pool.ntp.org"]
-                .map(String::from)
-                .into(),
-            network: "strandline".into(),
-        }
-    }
-}
-
-impl Options {
-    /// The name and the settings for core; the address is not known before the sockets are bound.
-    fn check(&self) -> Result<(Option<Name>, Config), Failure> {
-        let name = match &self.name {
-            Some(name) => Some(Name::parse(name).map_err(|error| {
-                let why = format!("{name:?}: {error}");
-                usage(why, "Choose another name (--name NAME).")
-            })?),
-            None => None,
-        };
-        if self.network.is_empty() || self.network.len() > NETWORK_LEN_MAX {
-            let why = format!("a network's name has 1 to {NETWORK_LEN_MAX} bytes");
-            return Err(usage(why, "Choose another one (--network NAME)."));
-        }
-        if self.ntp.len() > NTP_SERVERS_MAX {
-            let why = format!("there are more than {NTP_SERVERS_MAX} time servers");
-            return Err(usage(why, "Name fewer (--ntp HOST)."));
-        }
-        for server in &self.ntp {
-            if split_host_port(server, Some(ntp::PORT)).is_none() {
-                let why = format!("{server:?} is not HOST or HOST:PORT");
-                return Err(usage(why, "Correct it (--ntp HOST[:PORT])."));
-            }
-        }
-        for join in &self.join {
-            if split_host_port(join, None).is_none() {
-                let why = format!("{join:?} is not HOST:PORT");
-                return Err(usage(why, "Correct it (--join HOST:PORT)."));
-            }
-        }
-        let ms = |duration: Duration| u32::try_from(duration.as_millis()).ok();
-        let mut config = Config::new(NetworkId::of_name::<Ed25519>(&self.network), self.listen);
-        config.fanout = self.fanout;
-        // What does not fit is over the limit, as core will say.
-        config.keep_ms = ms(self.keep).unwrap_or(u32::MAX);
-        config.refresh_ms = ms(self.refresh).unwrap_or(u32::MAX);
-        config.check().map_err(config_failure)?;
-        Ok((name, config))
-    }
-}
-
-fn usage(why: String, next: &str) -> Failure {
-    Failure::new(Exit::Usage, "cannot start the node", why, next)
-}
-
-fn config_failure(error: ConfigError) -> Failure {
-    let keep_h = KEEP_MAX_MS / (60 * 60 * 1000);
-    match error {
-        ConfigError::Fanout => usage(
-            "the fan-out is not between 1 and 16".into(),
-            "Choose another one (--fanout X).",
-        ),
-        ConfigError::Keep => usage(
-            format!("posts may be kept for at least 1 ms and at most {keep_h} h"),
-            "Choose another time (--keep DUR).",
-        ),
-        ConfigError::Network => usage(
-            "that network's name cannot be used".into(),
-            "Choose another one (--network NAME).",
-        ),
-        ConfigError::Identity => Failure::new(
-            Exit::Damaged,
-            "cannot start the node",
-            "its key is not one",
-            "Restore it from a backup: strandline identity restore FILE",
-        ),
-        ConfigError::AlreadyStarted => internal("it was started before"),
-    }
-}
-
-fn internal(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
-    let next = "If it happens again, it is a mistake of this program: please report it.";
-    let why = why.into().to_string();
-    Failure::new(Exit::Internal, "the node failed", why, next)
-}
 
 /// Said once: the control channel answers, and the first join ended or took too long.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -370,110 +249,12 @@ pub struct Host {
     home: Home,
 }
 
-/// What the storage was found to be, and how to go on once core has accepted it.
-enum Storage {
-    Found(Found),
-    /// None yet; `lost`: there was one.
-    None {
-        lost: bool,
-    },
-}
-
-impl Storage {
-    fn find(home: &Home, identity: Option<&Identity>) -> Result<Self, Failure> {
-        let path = home.database_path();
-        let Some(found) = Found::open(&path)? else {
-            let lost = identity.is_some();
-            return Ok(Self::None { lost });
-        };
-        let Some(identity) = identity else {
-            if found.how() == Restored::Fresh {
-                // Left over from a start that was interrupted before there was an identity: nothing rests on it.
-                return Ok(Self::None { lost: false });
-            }
-            return Err(Failure::new(
-                Exit::Damaged,
-                format!("cannot use {}", home.dir().display()),
-                "the identity is missing, and the database belongs to one; nothing was overwritten",
-                "Restore it from a backup: strandline identity restore FILE",
-            ));
-        };
-        if found.owner() != user_of(identity) {
-            return Err(store::damaged(&path, "it belongs to another identity"));
-        }
-        Ok(Self::Found(found))
-    }
-
-    /// Hands over everything to the node, and tells whether there were contacts among it.
-    fn restore(
-        &self,
-        home: &Home,
-        now: Instant,
-        node: &mut Node<Server>,
-    ) -> Result<(Restored, bool), Failure> {
-        let mut has_contacts = false;
-        let how = match self {
-            Self::Found(found) => {
-                found.for_each(|item| {
-                    has_contacts |= item.class == Class::Contact;
-                    node.restored(now, item)
-                })?;
-                found.how()
-            }
-            Self::None { lost: true } => Restored::Lost,
-            Self::None { lost: false } => Restored::Fresh,
-        };
-        node.restored_all(now, how)
-            .map_err(|damaged| store::damaged(&home.database_path(), &store::describe(&damaged)))?;
-        Ok((how, has_contacts))
-    }
-
-    fn into_store(self, home: &Home, identity: &Identity) -> Result<Store, Failure> {
-        let path = home.database_path();
-        match self {
-            Self::Found(found) => Store::open(&path, found),
-            Self::None { lost } => Store::create(&path, &user_of(identity), lost),
-        }
-    }
-}
-
-/// 32 bytes that nobody can guess.
-fn entropy() -> Result<[u8; 32], Failure> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(internal)?;
-    Ok(bytes)
-}
-
-/// The identity of the home, or a new one that is yet to be saved.
-fn identity_of(home: &Home, name: Option<Name>) -> Result<(Identity, bool), Failure> {
-    match (home.identity()?, name) {
-        (Some(identity), Some(name)) if identity.name != name => Err(usage(
-            format!("{} lives in {}", handle_of(&identity), home.dir().display()),
-            "Leave out --name, or choose another home (--home DIR).",
-        )),
-        (Some(identity), _) => Ok((identity, false)),
-        (None, None) => Err(usage(
-            format!("there is no identity in {}", home.dir().display()),
-            "Choose a name to make one: strandline up --name NAME",
-        )),
-        (None, Some(name)) => {
-            let (user, node) = (entropy()?, entropy()?);
-            let identity = Identity {
-                user: SecretKey::from_bytes(user),
-                node: SecretKey::from_bytes(node),
-                name,
-            };
-            Ok((identity, true))
-        }
-    }
-}
-
 impl Host {
     /// Loads or makes the identity, checks and restores the storage, binds the sockets and opens the control channel.
     ///
     /// # Errors
-    /// [`Exit::Usage`] for options outside their limits and a missing or different name; [`Exit::Internal`] when the port
-    /// is taken; [`Exit::NotPermitted`] and [`Exit::Damaged`] as [`Home::identity`], and for the database.
+    /// [`crate::Exit::Usage`] for options outside their limits and a missing or different name; [`crate::Exit::Internal`] when the port
+    /// is taken; [`crate::Exit::NotPermitted`] and [`crate::Exit::Damaged`] as [`Home::identity`], and for the database.
     pub fn open(home: Home, options: &Options) -> Result<Self, Failure> {
         let (name, mut config) = options.check()?;
         let control_path = Home::control_path(home.dir())?;
@@ -563,7 +344,7 @@ impl Host {
     /// Stops at SIGINT and SIGTERM: the first says goodbye to the network, the second ends at once.
     ///
     /// # Errors
-    /// [`Exit::Internal`] when the system refuses.
+    /// [`crate::Exit::Internal`] when the system refuses.
     pub fn handle_signals(&mut self) -> Result<(), Failure> {
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(internal)?;
         self.poll
@@ -589,7 +370,7 @@ impl Host {
     /// Runs the node until it is stopped.
     ///
     /// # Errors
-    /// [`Exit::Internal`] when the system's event queue fails.
+    /// [`crate::Exit::Internal`] when the system's event queue fails.
     pub fn run(&mut self, application: &mut dyn Application) -> Result<(), Failure> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {

@@ -34,13 +34,16 @@ pub mod http;
 pub mod logging;
 pub mod net;
 pub mod ntp;
+pub mod options;
 pub mod resolve;
 #[cfg(test)]
 mod scratch;
+mod start;
 pub mod status;
 pub mod store;
 pub mod streams;
 
 pub use failure::{Exit, Failure};
 pub use home::Home;
-pub use host::{Application, Host, Options, Ready, Stopper};
+pub use host::{Application, Host, Ready, Stopper};
+pub use options::Options;
