@@ -116,21 +116,18 @@ impl Search {
         self.candidates = candidates;
     }
 
-    /// Takes a candidate in; the least likely falls out.
+    /// Takes a candidate in, in the place of what was known of the same one; the least likely falls out.
     fn add(&mut self, candidate: Candidate) {
-        self.candidates.sort_unstable_by_key(|place| {
-            // A newer record of the same one replaces it, and empty places come last.
-            place.is_none_or(|held| held.user == candidate.user)
-        });
-        let full = self
-            .candidates
-            .iter()
-            .all(|place| place.is_some_and(|held| held.user != candidate.user));
-        if full {
-            self.sort();
+        for place in &mut self.candidates {
+            if place.is_some_and(|held| held.user == candidate.user) {
+                *place = None;
+            }
         }
-        let last = self.candidates.last().copied().flatten();
-        let better = last.is_none_or(|last| !full || self.rank(&candidate) > self.rank(&last));
+        self.sort();
+        let better = |place: &Option<Candidate>| {
+            place.is_none_or(|last| self.rank(&candidate) > self.rank(&last))
+        };
+        let better = self.candidates.last().is_some_and(better);
         if let Some(place) = self.candidates.last_mut().filter(|_| better) {
             *place = Some(candidate);
         }
@@ -381,5 +378,67 @@ impl<P: Plan> Exchange<P> {
             search.doing = Doing::Choosing;
         }
         self.reads.wake_up();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    fn candidate(user: Short, holds_ms: u32) -> Candidate {
+        let name = Name::parse("holder").unwrap();
+        Candidate {
+            user,
+            name,
+            addr: PackedAddr::NONE,
+            holds_ms,
+        }
+    }
+
+    fn order(search: &mut Search) -> [Option<Short>; CANDIDATES + 1] {
+        core::array::from_fn(|_| search.choose().map(|candidate| candidate.user))
+    }
+
+    #[test]
+    fn holders_are_asked_named_ones_first_then_by_how_long_they_hold() {
+        let mut search = Search::new(0, Unreached::Offline);
+        for (user, holds_ms) in [(1, 10), (2, 0), (3, 30), (4, 20)] {
+            search.add(candidate(user, holds_ms));
+        }
+        search.named = [2, 0, 0, 0];
+        assert_eq!(
+            order(&mut search),
+            [Some(2), Some(3), Some(4), Some(1), None, None]
+        );
+    }
+
+    #[test]
+    fn the_least_likely_of_too_many_falls_out() {
+        let mut search = Search::new(0, Unreached::Offline);
+        for user in 1..=9 {
+            search.add(candidate(user, u32::try_from(user).unwrap()));
+        }
+        for user in 1..=3 {
+            search.add(candidate(user, 0));
+        }
+        assert_eq!(
+            order(&mut search),
+            [Some(9), Some(8), Some(7), Some(6), Some(5), None]
+        );
+    }
+
+    #[test]
+    fn a_holder_counts_once() {
+        let mut search = Search::new(0, Unreached::Offline);
+        for holds_ms in [5, 0, 9] {
+            search.add(candidate(1, holds_ms));
+        }
+        search.add(candidate(2, 7));
+        assert_eq!(
+            order(&mut search),
+            [Some(1), Some(2), None, None, None, None]
+        );
     }
 }
