@@ -20,7 +20,7 @@ use core::net::{IpAddr, SocketAddr};
 
 pub use events::Notice;
 pub use observed::Vote;
-pub use ops::{Done, Job, Op, OpId, OpResult, Owner};
+pub use ops::{Done, Job, Op, OpId, OpResult, Owner, WITHIN_MAX_MS};
 pub use replies::{Found, LocalRecord, Verified};
 pub use serve::{Recent, Reply};
 pub use visits::{Shard, Value, Visit};
