@@ -4,7 +4,7 @@
 //! number, and until when the author lived; for each pair whether a follow was begun, acknowledged, or taken back; for
 //! each key which values were put. From that alone it judges every post shown and every answer. The invariant: a check
 //! that fails is a broken promise of DESIGN §11, never a matter of luck; where loss of machines or of links makes an
-//! outcome a matter of luck, the check is only made while the world was calm (see [`Model::disturbed`]).
+//! outcome a matter of luck, the check is only made while the world was calm (see `Model::disturbed`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

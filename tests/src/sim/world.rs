@@ -2,7 +2,7 @@
 //!
 //! Owns the order of everything. A step takes one event, hands its input to one node, drains the node through core's own
 //! loop, judges every output, and carries the outputs out as events to come. What the inputs and outputs are is traced,
-//! so that two runs can be compared by one number. Streams are moved in [`super::carry`]; what a test says to a world is
+//! so that two runs can be compared by one number. Streams are moved in `super::carry`; what a test says to a world is
 //! in [`super::scenario`]. The invariant: between two steps every running node has been drained to `Wait`, and nothing
 //! depends on anything but the seed and the calls of the test.
 
