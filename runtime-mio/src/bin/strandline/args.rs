@@ -253,7 +253,7 @@ pub struct Up {
     #[arg(long, value_name = "IP:PORT", value_parser = listen,
           default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT))]
     pub listen: SocketAddr,
-    /// A node of the network to join, HOST[:PORT]; may be repeated
+    /// A node of the network to join, HOST or HOST:PORT; may be repeated
     #[arg(long, value_name = "ADDR", value_parser = host_and_port)]
     pub join: Vec<String>,
     /// How many people to ask at once when reading timelines
@@ -266,7 +266,7 @@ pub struct Up {
     /// How often to re-read everyone followed; 0: only when asked
     #[arg(long, value_name = "DUR", default_value = "60s", value_parser = refresh)]
     pub refresh: Duration,
-    /// A time server, HOST[:PORT]; may be repeated
+    /// A time server, HOST or HOST:PORT; may be repeated
     #[arg(long, value_name = "HOST[:PORT]", value_parser = time_server, conflicts_with = "no_ntp")]
     pub ntp: Vec<String>,
     /// Ask no time server; use the system's clock
