@@ -50,44 +50,36 @@ impl<P: Plan> Exchange<P> {
         let Some(about) = self.about(job, slot, at) else {
             return Taken::Gone;
         };
-        let sent = self.streams.get(stream).map_or(now, |stream| stream.used);
-        let Some(read) = self.reads.get_mut(handle) else {
-            return Taken::Gone;
-        };
-        let told = read.query.is_some();
-        let Some(reading) = read.reading(at) else {
+        let Some(reading) = self.reading(handle, at) else {
             return Taken::Gone;
         };
         let spoiled = reading.spoiled == Some(slot) && !about.direct;
-        let checked = match *piece {
-            Piece::Head { .. } | Piece::Post { .. } if spoiled => Ok(false),
-            Piece::Done { .. } if spoiled => Err(Rule::Chain),
-            Piece::Head {
-                record,
-                remaining_ms,
-            } => {
-                let offer = Offer {
-                    head: record,
-                    sent,
-                    remaining_ms: u64::from(remaining_ms),
-                };
-                reading
-                    .take_head(now, state, &about.user, &offer)
-                    .map(|head| {
-                        reading.fresh = is_fresh(now, state, &head, about.issued_ms);
-                        false
-                    })
+        let checked = match piece {
+            Piece::Head { .. } | Piece::Post { .. } if spoiled => Some(Ok(false)),
+            Piece::Done { .. } if spoiled => Some(Err(Rule::Chain)),
+            Piece::Done { outcome, .. } => {
+                Some(reading.check_ending(*outcome, &about).map(|()| false))
             }
-            Piece::Post { .. } if told && !self.tree.transit.is_free() => return Taken::Later,
-            Piece::Post { post } => reading.take_post(now, state, &about.user, post, told),
-            Piece::Done { outcome, .. } => reading.check_ending(outcome, &about).map(|()| false),
+            Piece::Post { post } => self.check_post(now, state, (handle, at), &about.user, post),
+            Piece::Head { .. } => {
+                Some(self.check_head(now, state, (handle, at), &about, stream, piece))
+            }
         };
         match checked {
-            Ok(show) => {
+            None => return Taken::Later,
+            Some(Err(rule)) if about.direct => return Taken::Broke(rule),
+            Some(Err(rule)) => {
+                if !spoiled {
+                    state.dropped.count(rule);
+                }
+                self.spoil(handle, (job, slot, at), piece);
+                return Taken::Yes;
+            }
+            Some(Ok(show)) => {
                 if !self.note_answer(state, (job, slot, at), piece) {
                     return Taken::Broke(Rule::OutOfTurn);
                 }
-                if let (Piece::Post { post }, true) = (piece, show) {
+                if show {
                     self.show_next(
                         state,
                         Shown {
@@ -95,17 +87,9 @@ impl<P: Plan> Exchange<P> {
                             at,
                             via: Via::Author,
                         },
-                        post,
+                        piece,
                     );
                 }
-            }
-            Err(rule) if about.direct => return Taken::Broke(rule),
-            Err(rule) => {
-                if !spoiled {
-                    state.dropped.count(rule);
-                }
-                self.spoil(handle, (job, slot, at), piece);
-                return Taken::Yes;
             }
         }
         match piece {
@@ -120,6 +104,61 @@ impl<P: Plan> Exchange<P> {
             Piece::Head { .. } | Piece::Post { .. } => {}
         }
         Taken::Yes
+    }
+
+    fn reading(&mut self, handle: Handle, at: u16) -> Option<&mut Reading> {
+        self.reads.get_mut(handle)?.reading(at)
+    }
+
+    /// Verifies the head of a live answer. `false`: it shows nothing by itself.
+    fn check_head(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        (handle, at): (Handle, u16),
+        about: &About,
+        stream: Handle,
+        piece: &Piece<'_>,
+    ) -> Result<bool, Rule> {
+        let offer = self.offer(now, stream, piece).ok_or(Rule::OutOfTurn)?;
+        let reading = self.reading(handle, at).ok_or(Rule::OutOfTurn)?;
+        let head = reading.take_head(now, state, &about.user, &offer)?;
+        reading.fresh = is_fresh(now, state, &head, about.issued_ms);
+        Ok(false)
+    }
+
+    /// The head in a piece, with when its stream was opened.
+    fn offer<'a>(&self, now: Instant, stream: Handle, piece: &Piece<'a>) -> Option<Offer<'a>> {
+        let Piece::Head {
+            record,
+            remaining_ms,
+        } = *piece
+        else {
+            return None;
+        };
+        let sent = self.streams.get(stream).map_or(now, |stream| stream.used);
+        Some(Offer {
+            head: record,
+            sent,
+            remaining_ms: u64::from(remaining_ms),
+        })
+    }
+
+    /// Checks a post against its chain. Tells whether it is to be shown; `None`: there is no room for that now.
+    fn check_post(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        (handle, at): (Handle, u16),
+        user: &UserId,
+        post: &[u8],
+    ) -> Option<Result<bool, Rule>> {
+        let read = self.reads.get_mut(handle)?;
+        let told = read.query.is_some();
+        if told && !self.tree.transit.is_free() {
+            return None;
+        }
+        Some(read.reading(at)?.take_post(now, state, user, post, told))
     }
 
     fn about(&self, job: Handle, slot: u8, at: u16) -> Option<About> {
@@ -186,41 +225,21 @@ impl<P: Plan> Exchange<P> {
         (handle, at): (Handle, u16),
         piece: &Piece<'_>,
     ) -> Taken {
-        let sent = self.streams.get(stream).map_or(now, |stream| stream.used);
         let Some(user) = self.user_at(handle, at) else {
             return Taken::Gone;
         };
         let Some(read) = self.reads.get_mut(handle) else {
             return Taken::Gone;
         };
-        let told = read.query.is_some();
         let Some(name) = read.search(at).and_then(|search| search.holder()) else {
             return Taken::Gone;
         };
         let checked = match *piece {
-            Piece::Head {
-                record,
-                remaining_ms,
-            } => {
-                let offer = Offer {
-                    head: record,
-                    sent,
-                    remaining_ms: u64::from(remaining_ms),
-                };
-                let Some(reading) = read.reading(at) else {
-                    return Taken::Gone;
-                };
-                reading
-                    .take_copied_head(now, state, &user, &offer)
-                    .map(|()| false)
-            }
-            Piece::Post { .. } if told && !self.tree.transit.is_free() => return Taken::Later,
-            Piece::Post { post } => {
-                let Some(reading) = read.reading(at) else {
-                    return Taken::Gone;
-                };
-                reading.take_post(now, state, &user, post, told)
-            }
+            Piece::Head { .. } => self.check_copied_head(now, state, (handle, at), stream, piece),
+            Piece::Post { post } => match self.check_post(now, state, (handle, at), &user, post) {
+                Some(checked) => checked,
+                None => return Taken::Later,
+            },
             Piece::Done {
                 author,
                 outcome: Ending::Complete | Ending::NothingNew,
@@ -233,28 +252,51 @@ impl<P: Plan> Exchange<P> {
             }
             Piece::Done { .. } => Err(Rule::OutOfTurn),
         };
-        match (checked, piece) {
-            (Ok(true), Piece::Post { post }) => {
+        match checked {
+            Err(rule) => return Taken::Broke(rule),
+            Ok(true) => {
+                let via = Via::Replica(name);
                 self.show_next(
                     state,
                     Shown {
                         read: handle,
                         at,
-                        via: Via::Replica(name),
+                        via,
                     },
-                    post,
+                    piece,
                 );
-                Taken::Yes
             }
-            (Ok(_), _) => Taken::Yes,
-            (Err(rule), _) => Taken::Broke(rule),
+            Ok(false) => {}
         }
+        Taken::Yes
+    }
+
+    /// Verifies the head of a copy, and that the copy may still be shown.
+    fn check_copied_head(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        (handle, at): (Handle, u16),
+        stream: Handle,
+        piece: &Piece<'_>,
+    ) -> Result<bool, Rule> {
+        let offer = self.offer(now, stream, piece).ok_or(Rule::OutOfTurn)?;
+        let record = Record::decode(offer.head)?;
+        let head = Log::<P>::read_head(&record).ok_or(Rule::Kind)?;
+        if expired(now, state, &head, &offer) {
+            return Err(Rule::Lifetime);
+        }
+        let user = self.user_at(handle, at).ok_or(Rule::OutOfTurn)?;
+        let reading = self.reading(handle, at).ok_or(Rule::OutOfTurn)?;
+        reading.take_head(now, state, &user, &offer).map(|_| false)
     }
 
     /// Puts a post where the next drain finds it.
-    fn show_next(&mut self, state: &mut State<P>, shown: Shown, post: &[u8]) {
-        // The place was found free before the post was taken, and own posts leave room: see `SPARE_LEN`.
-        let _ = self.tree.transit.put_post(state, shown, post);
+    fn show_next(&mut self, state: &mut State<P>, shown: Shown, piece: &Piece<'_>) {
+        if let Piece::Post { post } = piece {
+            // The place was found free before the post was taken, and own posts leave room: see `SPARE_LEN`.
+            let _ = self.tree.transit.put_post(state, shown, post);
+        }
     }
 
     /// An author whose posts are now kept here learns of it on the stream at hand. False: there is nothing to tell.
@@ -277,22 +319,6 @@ impl<P: Plan> Exchange<P> {
 }
 
 impl Reading {
-    /// Verifies a head that a holder sent, and that the copy may still be shown.
-    fn take_copied_head<P: Plan>(
-        &mut self,
-        now: Instant,
-        state: &mut State<P>,
-        user: &UserId,
-        offer: &Offer<'_>,
-    ) -> Result<(), Rule> {
-        let record = Record::decode(offer.head)?;
-        let head = Log::<P>::read_head(&record).ok_or(Rule::Kind)?;
-        if expired(now, state, &head, offer) {
-            return Err(Rule::Lifetime);
-        }
-        self.take_head(now, state, user, offer).map(|_| ())
-    }
-
     /// Verifies a head, keeps it if its author is followed, and begins its chain.
     fn take_head<'a, P: Plan>(
         &mut self,

@@ -343,31 +343,24 @@ impl<P: Plan> Exchange<P> {
         about: (Handle, u16),
         frame: &Frame<'_>,
     ) -> Taken {
-        let piece = match frame {
-            Frame::Head {
-                record,
-                remaining_ms,
-            } => Piece::Head {
-                record,
-                remaining_ms: *remaining_ms,
-            },
-            Frame::Post { post } => Piece::Post { post },
-            Frame::Done { author, outcome } => Piece::Done {
-                author: *author,
-                outcome: *outcome,
-            },
-            Frame::Working => return Taken::Yes,
-            Frame::End | Frame::Refused { .. } => {
-                self.streams.close(stream);
-                self.lose_holder(about);
-                return Taken::Gone;
-            }
-            Frame::Follow { .. }
-            | Frame::Unfollow { .. }
-            | Frame::Get(_)
-            | Frame::Target(_)
-            | Frame::GetStored(_)
-            | Frame::Deleted { .. } => return Taken::Broke(Rule::OutOfTurn),
+        let Some(piece) = Piece::of(frame) else {
+            return match frame {
+                Frame::Working => Taken::Yes,
+                Frame::End | Frame::Refused { .. } => {
+                    self.streams.close(stream);
+                    self.lose_holder(about);
+                    Taken::Gone
+                }
+                Frame::Follow { .. }
+                | Frame::Unfollow { .. }
+                | Frame::Get(_)
+                | Frame::Target(_)
+                | Frame::GetStored(_)
+                | Frame::Head { .. }
+                | Frame::Post { .. }
+                | Frame::Done { .. }
+                | Frame::Deleted { .. } => Taken::Broke(Rule::OutOfTurn),
+            };
         };
         self.read_copy(now, state, stream, about, &piece)
     }

@@ -181,52 +181,33 @@ impl<P: Plan> Read<P> {
         if let Some(next) = self.next_own(state, query, buf) {
             return Some(next);
         }
-        for (at, Target { user, .. }) in (0_u16..).zip(targets) {
+        (0_u16..).zip(targets).find_map(|(at, target)| {
             // Whoever was unfollowed meanwhile is left out.
-            let author = self.person(state, user);
-            let Some(reading) = self.reading(at) else {
-                continue;
-            };
-            match reading.stage {
-                Stage::Showing { live } => {
-                    let via = if live {
-                        Via::Author
-                    } else {
-                        Via::Replica(state.me.name())
-                    };
-                    if let Some((seen_ms, len)) = reading.next_kept(now, state, user, buf)
-                        && let Some(author) = author
-                    {
-                        return Some(Next::Post {
-                            query,
-                            author,
-                            via,
-                            seen_ms,
-                            len,
-                        });
-                    }
-                }
-                Stage::Missing(reason) => {
-                    reading.stage = Stage::Over;
-                    if let Some(author) = author {
-                        self.incomplete = true;
-                        return Some(Next::Missing {
-                            query,
-                            author,
-                            reason,
-                        });
-                    }
-                }
-                Stage::Unknown
-                | Stage::Looking
-                | Stage::Ready
-                | Stage::Asking
-                | Stage::Lacking(_)
-                | Stage::Searching(_)
-                | Stage::Over => {}
+            let author = self.person(state, &target.user);
+            let missing = self.reading(at).and_then(Reading::take_missing);
+            if let (Some(reason), Some(author)) = (missing, author) {
+                self.incomplete = true;
+                return Some(Next::Missing {
+                    query,
+                    author,
+                    reason,
+                });
             }
-        }
-        None
+            let (live, seen_ms, len) =
+                self.reading(at)?.next_kept(now, state, &target.user, buf)?;
+            let via = if live {
+                Via::Author
+            } else {
+                Via::Replica(state.me.name())
+            };
+            Some(Next::Post {
+                query,
+                author: author?,
+                via,
+                seen_ms,
+                len,
+            })
+        })
     }
 
     /// The next own post.
@@ -255,14 +236,27 @@ impl<P: Plan> Read<P> {
 }
 
 impl Reading {
-    /// The next post of a person that is kept here. After the last one the person is done with.
+    /// Why a person is missing, once.
+    fn take_missing(&mut self) -> Option<Unreached> {
+        let Stage::Missing(why) = self.stage else {
+            return None;
+        };
+        self.stage = Stage::Over;
+        Some(why)
+    }
+
+    /// The next post of a person that is kept here, and whether the author confirmed it in this read. After the last
+    /// one the person is done with.
     fn next_kept<P: Plan>(
         &mut self,
         now: Instant,
         state: &State<P>,
         user: &UserId,
         buf: &mut [u8],
-    ) -> Option<(u64, usize)> {
+    ) -> Option<(bool, u64, usize)> {
+        let Stage::Showing { live } = self.stage else {
+            return None;
+        };
         let view = state.copies.view(now, &state.posts, user);
         while let Some(view) = &view
             && let Some(post) = state.posts.get(self.cursor).filter(|_| self.left > 0)
@@ -276,7 +270,7 @@ impl Reading {
             if let Some((kind, len)) = copy_post::<P>(&post, buf)
                 && self.shows(post.seq, kind)
             {
-                return Some((post.seen_ms, len));
+                return Some((live, post.seen_ms, len));
             }
         }
         self.stage = Stage::Over;

@@ -150,10 +150,10 @@ impl<P: Plan> Job<P> {
         for target in self
             .targets
             .iter_mut()
-            .filter(|t| t.state == Reach::Waiting)
+            .filter(|t| t.reach == Reach::Waiting)
         {
             if target.profile == RecordId::NONE {
-                target.state = Reach::Direct;
+                target.reach = Reach::Direct;
             }
         }
         let (width, promotions) = (self.width(), self.promotions);
@@ -162,20 +162,20 @@ impl<P: Plan> Job<P> {
             let Some(target) = self
                 .targets
                 .get_mut(at)
-                .filter(|t| t.state == Reach::Waiting)
+                .filter(|t| t.reach == Reach::Waiting)
             else {
                 continue;
             };
             if self.children.len() < width {
                 // The list has `width` places or more, and `width` is at most 16.
                 let slot = u8::try_from(self.children.len()).unwrap_or(u8::MAX);
-                target.state = Reach::Asked(slot);
+                target.reach = Reach::Asked(slot);
                 let _ = self.children.push(Child::calling(at, promotions));
             } else if dealt < width * usize::from(SHARE_MAX) {
-                target.state = Reach::Share(u8::try_from(dealt % width).unwrap_or(u8::MAX));
+                target.reach = Reach::Share(u8::try_from(dealt % width).unwrap_or(u8::MAX));
                 dealt += 1;
             } else {
-                target.state = Reach::Direct;
+                target.reach = Reach::Direct;
             }
         }
     }
@@ -197,7 +197,7 @@ impl<P: Plan> Job<P> {
         let mut from = 0;
         while let Some(slot) = self.vacant() {
             let rest = self.targets.as_slice().get(from..).unwrap_or_default();
-            let Some(ahead) = rest.iter().position(|t| t.state == Reach::Direct) else {
+            let Some(ahead) = rest.iter().position(|t| t.reach == Reach::Direct) else {
                 return;
             };
             let at = from + ahead;
@@ -211,7 +211,7 @@ impl<P: Plan> Job<P> {
                 None => self.children.push(child).is_ok(),
             };
             if let Some(target) = self.targets.get_mut(at).filter(|_| done) {
-                target.state = Reach::Asked(slot);
+                target.reach = Reach::Asked(slot);
             }
         }
     }
@@ -272,7 +272,7 @@ impl<P: Plan> Job<P> {
             let share = self
                 .targets
                 .iter()
-                .filter(|t| t.state == Reach::Share(slot))
+                .filter(|t| t.reach == Reach::Share(slot))
                 .count();
             let share = u16::try_from(share).unwrap_or(u16::MAX);
             let target = usize::from(child.target);
@@ -289,7 +289,7 @@ impl<P: Plan> Job<P> {
     fn next_of_share(&self, slot: u8, from: usize) -> Option<usize> {
         let rest = self.targets.as_slice().get(from..)?;
         rest.iter()
-            .position(|t| t.state == Reach::Share(slot))
+            .position(|t| t.reach == Reach::Share(slot))
             .map(|ahead| from + ahead)
     }
 
@@ -323,7 +323,7 @@ impl<P: Plan> Job<P> {
         };
         let is = |at: usize, t: &Target| {
             t.user == *author
-                && (t.state == Reach::Asked(slot) || (t.state == Reach::Share(slot) && at < told))
+                && (t.reach == Reach::Asked(slot) || (t.reach == Reach::Share(slot) && at < told))
         };
         let hint = usize::from(child.hint);
         if self.targets.get(hint).is_some_and(|t| is(hint, t)) {
@@ -389,7 +389,7 @@ impl<P: Plan> Job<P> {
     /// Gives a target its outcome. Its profile is no longer needed.
     pub fn settle(&mut self, at: usize) {
         if let Some(target) = self.targets.get_mut(at) {
-            target.state = Reach::Over;
+            target.reach = Reach::Over;
         }
     }
 
@@ -399,7 +399,7 @@ impl<P: Plan> Job<P> {
         let Some(target) = self.targets.get_mut(at) else {
             return;
         };
-        target.state = match target.state {
+        target.reach = match target.reach {
             Reach::Share(_) if reader => Reach::Direct,
             Reach::Waiting | Reach::Share(_) | Reach::Asked(_) | Reach::Direct => {
                 Reach::Failed(why)
@@ -411,10 +411,10 @@ impl<P: Plan> Job<P> {
 
     /// Asks a target that has its outcome after all. False: it has none yet.
     pub fn ask_directly(&mut self, at: usize) -> bool {
-        let Some(target) = self.targets.get_mut(at).filter(|t| t.state == Reach::Over) else {
+        let Some(target) = self.targets.get_mut(at).filter(|t| t.reach == Reach::Over) else {
             return false;
         };
-        target.state = Reach::Direct;
+        target.reach = Reach::Direct;
         (target.heads, target.posts) = (0, 0);
         true
     }
@@ -425,7 +425,7 @@ impl<P: Plan> Job<P> {
         !self
             .targets
             .iter()
-            .any(|t| t.state == Reach::Asked(slot) || t.state == Reach::Share(slot))
+            .any(|t| t.reach == Reach::Asked(slot) || t.reach == Reach::Share(slot))
     }
 
     /// A child is gone, for whatever reason: its own target failed with `why` unless it has answered. What is
@@ -443,7 +443,7 @@ impl<P: Plan> Job<P> {
         let answered = self
             .targets
             .get(own)
-            .is_none_or(|t| t.state != Reach::Asked(slot));
+            .is_none_or(|t| t.reach != Reach::Asked(slot));
         let missed = self.targets.get(own).filter(|_| !answered).map(|t| t.user);
         if !answered {
             self.fail(own, why);
@@ -457,14 +457,14 @@ impl<P: Plan> Job<P> {
             let Some(target) = self.targets.get_mut(at) else {
                 continue;
             };
-            if target.state != Reach::Share(slot) {
+            if target.reach != Reach::Share(slot) {
                 continue;
             }
             (target.heads, target.posts) = (0, 0);
             if place.phase == Phase::Vacant {
                 self.fail(at, Unreached::TooManyPromotions);
             } else if heir == Some(at) {
-                target.state = Reach::Asked(slot);
+                target.reach = Reach::Asked(slot);
             }
         }
         if let Some(at) = self.children.get_mut(usize::from(slot)) {
@@ -480,7 +480,7 @@ impl<P: Plan> Job<P> {
     /// had a share, and is lost; call again until there is none.
     #[must_use]
     pub fn cut(&mut self, why: Unreached) -> Option<Lost> {
-        let slot = self.targets.iter().find_map(|t| match t.state {
+        let slot = self.targets.iter().find_map(|t| match t.reach {
             Reach::Share(slot) => Some(slot),
             Reach::Waiting | Reach::Asked(_) | Reach::Direct | Reach::Failed(_) | Reach::Over => {
                 None
@@ -490,7 +490,7 @@ impl<P: Plan> Job<P> {
             if self
                 .targets
                 .get(at)
-                .is_some_and(|t| t.state == Reach::Share(slot))
+                .is_some_and(|t| t.reach == Reach::Share(slot))
             {
                 self.fail(at, why);
             }
@@ -501,10 +501,10 @@ impl<P: Plan> Job<P> {
     /// Time is up: everybody without an outcome fails.
     pub fn expire(&mut self, why: Unreached) {
         for target in self.targets.iter_mut() {
-            match target.state {
+            match target.reach {
                 Reach::Failed(_) | Reach::Over => {}
                 Reach::Waiting | Reach::Share(_) | Reach::Asked(_) | Reach::Direct => {
-                    target.state = Reach::Failed(why);
+                    target.reach = Reach::Failed(why);
                 }
             }
         }
@@ -525,7 +525,7 @@ impl<P: Plan> Job<P> {
         self.targets
             .iter()
             .enumerate()
-            .find_map(|(at, target)| match target.state {
+            .find_map(|(at, target)| match target.reach {
                 Reach::Failed(why) => Some((at, why)),
                 Reach::Waiting
                 | Reach::Share(_)
@@ -538,7 +538,7 @@ impl<P: Plan> Job<P> {
     /// Whether every target has come and has its outcome.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.expected == 0 && self.targets.iter().all(|t| t.state == Reach::Over)
+        self.expected == 0 && self.targets.iter().all(|t| t.reach == Reach::Over)
     }
 }
 

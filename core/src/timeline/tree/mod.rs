@@ -37,7 +37,7 @@ use super::state::State;
 use super::streams::{Role, Taken};
 use job::Tell;
 use relay::SeenRequests;
-use target::Up;
+use target::{Reach, Up};
 use transit::Transit;
 
 /// How often a relay shows upstream that it is still at it, in ms.
@@ -133,7 +133,32 @@ pub enum Piece<'a> {
     },
 }
 
-impl Piece<'_> {
+impl<'a> Piece<'a> {
+    /// The piece that a frame is, if it is one.
+    #[must_use]
+    pub const fn of(frame: &Frame<'a>) -> Option<Self> {
+        match *frame {
+            Frame::Head {
+                record,
+                remaining_ms,
+            } => Some(Self::Head {
+                record,
+                remaining_ms,
+            }),
+            Frame::Post { post } => Some(Self::Post { post }),
+            Frame::Done { author, outcome } => Some(Self::Done { author, outcome }),
+            Frame::Follow { .. }
+            | Frame::Unfollow { .. }
+            | Frame::Get(_)
+            | Frame::Target(_)
+            | Frame::GetStored(_)
+            | Frame::Deleted { .. }
+            | Frame::Working
+            | Frame::End
+            | Frame::Refused { .. } => None,
+        }
+    }
+
     /// Whom it is about, and which log where it says so.
     fn about<P: Plan>(&self) -> Result<(UserId, Option<u16>), Rule> {
         match self {
@@ -163,35 +188,28 @@ impl<P: Plan> Exchange<P> {
         frame: &Frame<'_>,
         raw: &[u8],
     ) -> Taken {
-        let piece = match frame {
-            Frame::Working => return Taken::Yes,
-            // A child that had answered for everyone would have left by now.
-            Frame::End => {
-                self.lose_child(now, state, (job, slot), Unreached::Invalid);
-                return Taken::Gone;
-            }
-            Frame::Refused { .. } => {
-                self.lose_child(now, state, (job, slot), Unreached::Refused);
-                return Taken::Gone;
-            }
-            Frame::Head {
-                record,
-                remaining_ms,
-            } => Piece::Head {
-                record,
-                remaining_ms: *remaining_ms,
-            },
-            Frame::Post { post } => Piece::Post { post },
-            Frame::Done { author, outcome } => Piece::Done {
-                author: *author,
-                outcome: *outcome,
-            },
-            Frame::Follow { .. }
-            | Frame::Unfollow { .. }
-            | Frame::Get(_)
-            | Frame::Target(_)
-            | Frame::GetStored(_)
-            | Frame::Deleted { .. } => return Taken::Broke(Rule::OutOfTurn),
+        let Some(piece) = Piece::of(frame) else {
+            return match frame {
+                Frame::Working => Taken::Yes,
+                Frame::Refused { .. } => {
+                    self.lose_child(now, state, (job, slot), Unreached::Refused);
+                    Taken::Gone
+                }
+                // A child that had answered for everyone would have left by now.
+                Frame::End => {
+                    self.lose_child(now, state, (job, slot), Unreached::Invalid);
+                    Taken::Gone
+                }
+                Frame::Follow { .. }
+                | Frame::Unfollow { .. }
+                | Frame::Get(_)
+                | Frame::Target(_)
+                | Frame::GetStored(_)
+                | Frame::Head { .. }
+                | Frame::Post { .. }
+                | Frame::Done { .. }
+                | Frame::Deleted { .. } => Taken::Broke(Rule::OutOfTurn),
+            };
         };
         let (author, log) = match piece.about::<P>() {
             Ok(about) => about,
@@ -352,61 +370,104 @@ impl<P: Plan> Exchange<P> {
         room: usize,
         buf: &mut [u8],
     ) -> Option<usize> {
-        let job = self.tree.job(handle)?;
-        let network = state.me.network();
-        let len = match job.next_tell(slot)? {
+        if let Tell::Get { .. } = self.tree.job(handle)?.next_tell(slot)? {
+            self.drop_untellable(state, (handle, slot));
+        }
+        let told = match self.tree.job(handle)?.next_tell(slot)? {
             Tell::Get {
                 target,
                 promotions,
                 share,
-            } => {
-                let rtt_ms = u64::from(self.streams.get(stream)?.rtt_ms);
-                let margin_ms = MARGIN_MS.max(2 * rtt_ms);
-                let left_ms = job.deadline.since_ms(self.now).saturating_sub(margin_ms);
-                if left_ms == 0 {
-                    self.lose_child(self.now, state, (handle, slot), Unreached::Deadline);
-                    return None;
-                }
-                let target = job.targets().get(target)?;
-                let get = Get {
-                    request: job.request.id,
-                    reader: job.request.reader,
-                    issued_ms: job.request.issued_ms,
-                    fanout: job.request.fanout,
-                    signature: &job.request.signature,
-                    depth: job.request.depth,
-                    promotions,
-                    deadline_ms: u32::try_from(left_ms).unwrap_or(u32::MAX),
-                    log: target.log,
-                    since: target.since,
-                    limit: target.limit,
-                    targets: share,
-                };
-                Frame::Get(get).encode(network, buf)?
-            }
-            Tell::Target(at) => {
-                let target = job.targets().get(at)?;
-                let Some(profile) = state.posts.record(target.profile) else {
-                    // It had to make room meanwhile. The child expects it, so it is asked again without.
-                    self.tree.job_mut(handle)?.fail(at, Unreached::Refused);
-                    self.lose_child(self.now, state, (handle, slot), Unreached::Refused);
-                    return None;
-                };
-                let (log, since, limit) = (target.log, target.since, target.limit);
-                Frame::Target(frame::Target {
-                    profile,
-                    log,
-                    since,
-                    limit,
-                })
-                .encode(network, buf)?
-            }
+            } => self.write_get(state, (handle, stream), target, (promotions, share), buf),
+            Tell::Target(at) => self.write_target(state, handle, at, buf),
         };
-        if len > room {
-            return None;
+        match told {
+            Ok(len) if len <= room => {
+                self.tree.jobs.get_mut(handle)?.told(slot);
+                Some(len)
+            }
+            Ok(_) => None,
+            Err(why) => {
+                self.lose_child(self.now, state, (handle, slot), why);
+                None
+            }
         }
-        self.tree.jobs.get_mut(handle)?.told(slot);
-        Some(len)
+    }
+
+    /// Takes those out of a share whose profiles had to make room, before the child is told how many there are.
+    fn drop_untellable(&mut self, state: &State<P>, (handle, slot): (Handle, u8)) {
+        let Some(job) = self.tree.job_mut(handle) else {
+            return;
+        };
+        for at in 0..job.targets().len() {
+            let gone = job.targets().get(at).is_some_and(|target| {
+                target.reach == Reach::Share(slot) && state.posts.record(target.profile).is_none()
+            });
+            if gone {
+                job.fail(at, Unreached::Refused);
+            }
+        }
+    }
+
+    /// Encodes the request to a child. Fails when there is no time left for it to answer.
+    fn write_get(
+        &self,
+        state: &State<P>,
+        (handle, stream): (Handle, Handle),
+        at: usize,
+        (promotions, targets): (u8, u16),
+        buf: &mut [u8],
+    ) -> Result<usize, Unreached> {
+        let why = Unreached::Deadline;
+        let job = self.tree.job(handle).ok_or(why)?;
+        let target = job.targets().get(at).ok_or(why)?;
+        let rtt_ms = self.streams.get(stream).map_or(0, |stream| stream.rtt_ms);
+        let margin_ms = MARGIN_MS.max(2 * u64::from(rtt_ms));
+        let left_ms = job.deadline.since_ms(self.now).saturating_sub(margin_ms);
+        if left_ms == 0 {
+            return Err(why);
+        }
+        let get = Get {
+            request: job.request.id,
+            reader: job.request.reader,
+            issued_ms: job.request.issued_ms,
+            fanout: job.request.fanout,
+            signature: &job.request.signature,
+            depth: job.request.depth,
+            promotions,
+            deadline_ms: u32::try_from(left_ms).unwrap_or(u32::MAX),
+            log: target.log,
+            since: target.since,
+            limit: target.limit,
+            targets,
+        };
+        Frame::Get(get).encode(state.me.network(), buf).ok_or(why)
+    }
+
+    /// Encodes one target of a child's share. When its profile had to make room meanwhile, the child cannot be told as
+    /// many as it was promised: the target fails, and the child is asked again without it.
+    fn write_target(
+        &mut self,
+        state: &State<P>,
+        handle: Handle,
+        at: usize,
+        buf: &mut [u8],
+    ) -> Result<usize, Unreached> {
+        let why = Unreached::Refused;
+        let job = self.tree.job_mut(handle).ok_or(why)?;
+        let target = job.targets().get(at).ok_or(why)?;
+        let Some(profile) = state.posts.record(target.profile) else {
+            job.fail(at, why);
+            return Err(why);
+        };
+        let (log, since, limit) = (target.log, target.since, target.limit);
+        let frame = Frame::Target(frame::Target {
+            profile,
+            log,
+            since,
+            limit,
+        });
+        frame.encode(state.me.network(), buf).ok_or(why)
     }
 
     /// Opens streams to children that wait for one. False when no stream is free.

@@ -68,7 +68,7 @@ pub struct Target {
     /// The reader holds the posts up to this number.
     pub since: u64,
     /// On the way to its outcome.
-    pub state: Reach,
+    pub reach: Reach,
     /// How often its answer began on the present stream.
     pub heads: u8,
     /// Posts of its answer so far.
@@ -79,7 +79,7 @@ impl Target {
     /// A target that is not dealt yet.
     #[must_use]
     pub const fn new(user: UserId, addr: PackedAddr, profile: RecordId) -> Self {
-        let state = Reach::Waiting;
+        let reach = Reach::Waiting;
         Self {
             user,
             addr,
@@ -87,7 +87,7 @@ impl Target {
             log: 0,
             limit: 0,
             since: 0,
-            state,
+            reach,
             heads: 0,
             posts: 0,
         }
