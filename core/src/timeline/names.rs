@@ -56,6 +56,8 @@ pub struct Claimant {
     /// What each holder said, in units; sorted.
     ages: [u32; AGES_MAX],
     ages_len: u8,
+    /// It was listed.
+    told: bool,
 }
 
 impl Claimant {
@@ -221,6 +223,7 @@ impl<P: Plan> Names<P> {
             user,
             ages: [0; AGES_MAX],
             ages_len: 0,
+            told: false,
         };
         claimant.add_age(seen.age_ms);
         if let Err(claimant) = self.claimants.push(claimant) {
@@ -263,7 +266,7 @@ impl<P: Plan> Names<P> {
         if resolution.stage != Stage::Settled {
             return None;
         }
-        let oldest = self.next_claimant(id, None);
+        let oldest = self.oldest(id);
         let claimants = self.ours(id).count();
         let chosen_by = match resolution.known {
             Some(_) => ChosenBy::Pin,
@@ -283,18 +286,34 @@ impl<P: Plan> Names<P> {
         claimants.filter(move |claimant| claimant.resolution == id.0)
     }
 
-    /// The claimants, the one that is taken first, then by age: the one that comes after `last`.
-    #[must_use]
-    pub fn next_claimant(&self, id: ResolutionId, last: Option<Rank>) -> Option<Rank> {
-        let known = self.running.get(id.0)?.known;
-        let ranks = self.ours(id).map(|claimant| Rank {
+    fn rank(&self, id: ResolutionId, claimant: &Claimant) -> Rank {
+        let known = self.running.get(id.0).and_then(|entry| entry.known);
+        Rank {
             known: Some(claimant.user) == known,
             held_ms: claimant.held_ms(),
             user: claimant.user,
-        });
-        ranks
-            .filter(|rank| last.is_none_or(|last| *rank < last))
-            .max()
+        }
+    }
+
+    fn oldest(&self, id: ResolutionId) -> Option<Rank> {
+        self.ours(id).map(|claimant| self.rank(id, claimant)).max()
+    }
+
+    /// Whether somebody claims the name.
+    #[must_use]
+    pub fn is_claimant(&self, id: ResolutionId, user: &UserId) -> bool {
+        self.ours(id).any(|claimant| claimant.user == *user)
+    }
+
+    /// Lists the claimants, the one that is taken first, then by age: the next that was not listed yet.
+    pub fn next_claimant(&mut self, id: ResolutionId) -> Option<Rank> {
+        let untold = self.ours(id).filter(|claimant| !claimant.told);
+        let next = untold.map(|claimant| self.rank(id, claimant)).max()?;
+        let same = |c: &&mut Claimant| c.resolution == id.0 && c.user == next.user;
+        if let Some(claimant) = self.claimants.iter_mut().find(same) {
+            claimant.told = true;
+        }
+        Some(next)
     }
 
     /// When [`Names::handle_timeout`] or [`Names::poll_ask`] next has something to do.
@@ -399,10 +418,8 @@ mod tests {
             },
         );
         let mut ranked = Vec::new();
-        let mut last = None;
-        while let Some(rank) = names.next_claimant(id, last) {
+        while let Some(rank) = names.next_claimant(id) {
             ranked.push((rank.user, rank.held_ms));
-            last = Some(rank);
         }
         let found = (names.verdict(id).unwrap(), ranked);
         names.release(id);

@@ -145,8 +145,8 @@ impl<P: Plan> Results<P> {
     }
 
     /// Takes the first entry of a command in place `from` or behind it, with its place.
-    pub fn take_from(&mut self, query: Handle, from: usize) -> Option<(usize, Told)> {
-        let mut at = from;
+    pub fn take_from(&mut self, query: Handle, from: u32) -> Option<(u32, Told)> {
+        let mut at = usize::try_from(from).unwrap_or(usize::MAX);
         loop {
             let handle = self.entries.first_from(at)?;
             at = handle.index();
@@ -157,7 +157,7 @@ impl<P: Plan> Results<P> {
                     name: entry.name,
                     what: entry.what,
                 };
-                return Some((at, told));
+                return Some((u32::try_from(at).unwrap_or(u32::MAX), told));
             }
             at = at.saturating_add(1);
         }

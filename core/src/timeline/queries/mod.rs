@@ -23,7 +23,7 @@ use crate::wire::record::{Follow, Following, Kind, Kinds, Profile};
 use super::asks::{Ask, Asking, Ended};
 use super::errands::Message;
 use super::log::Log;
-use super::names::{Names, Rank, ResolutionId};
+use super::names::{Names, ResolutionId};
 use super::people::lease_left_ms;
 use super::persist::Entry;
 use super::publish::Publish;
@@ -46,10 +46,7 @@ const POST_HOLDERS_MS: u64 = 5 * 60_000;
 /// Which command it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Command {
-    Post {
-        seq: u64,
-        time_ms: u64,
-    },
+    Post,
     Register,
     Leave,
     Whois,
@@ -61,36 +58,60 @@ enum Command {
     Unfollow,
 }
 
-/// What a command is waiting for.
+/// What a command is waiting for. Where it has to do something first, that is `due`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     /// Whom the handle means.
     Resolving,
-    /// Records of these kinds at the key of the user; begun at the time, or under way.
-    Getting(Kinds, Option<Instant>),
-    /// A put; likewise.
-    Putting(Statement, Option<Instant>),
-    /// Goodbyes; likewise.
-    Leaving(Option<Instant>),
+    /// Records of these kinds at the key of the user.
+    Getting(Kinds),
+    Putting(Put),
+    /// Goodbyes.
+    Leaving,
     /// Storage, or a message over a stream.
     Waiting,
-    /// A read to be begun, then.
-    Reading(Instant),
+    /// A read to be begun.
+    Reading,
     /// The host, to poll the results.
     Telling(Telling),
+}
+
+/// The record that a command puts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Put {
+    Claim,
+    Profile,
+    Goodbye,
+    Follow,
+    Gone,
 }
 
 /// What the host is told next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Telling {
-    /// Those who claim the name, after this one.
-    Claimants(Option<Rank>),
-    /// Those who were found, from this place of the table on.
-    People(usize),
-    /// Whom this user follows, from this place of the table on.
-    OwnFollowing(usize),
+    /// Those who claim the name.
+    Claimants,
+    /// Those who were found.
+    People,
+    /// Whom this user follows.
+    OwnFollowing,
     Profile,
     Done,
+}
+
+/// How a command ends; what comes with it is in the [`Query`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    TimedOut,
+    NotFound,
+    Ambiguous,
+    Full,
+    StorageFailed,
+    Posted,
+    Stored,
+    Followed,
+    Left,
+    Found,
 }
 
 /// A running command.
@@ -98,8 +119,10 @@ enum Telling {
 pub struct Query {
     command: Command,
     stage: Stage,
-    outcome: Outcome,
+    end: End,
     until: Instant,
+    /// When the stage's operation is to be begun; `None`: it is under way, or there is none.
+    due: Option<Instant>,
     resolution: Option<ResolutionId>,
     chosen_by: ChosenBy,
     user: UserId,
@@ -109,8 +132,9 @@ pub struct Query {
     address: PackedAddr,
     lease_until: Instant,
     followers: u32,
-    /// Of the newest head seen.
-    head_sequence: u64,
+    /// The sequence of the newest head or page seen; for a post, its time.
+    sequence: u64,
+    /// The number that the newest head names; for a post, its number.
     last: u64,
     /// Somebody said that the user did not answer.
     missed: bool,
@@ -118,11 +142,13 @@ pub struct Query {
     pages: u16,
     complete: bool,
     count: u32,
+    /// Where telling goes on in its table.
+    at: u32,
     accepted: u8,
     wanted: u8,
     older: u8,
-    /// What storage has to write before it is acknowledged.
-    persist: Option<PersistId>,
+    /// What storage has to write before it is acknowledged; zero: nothing.
+    persist: PersistId,
     /// Whether the message over a stream arrived; `None`: it is under way.
     delivered: Option<bool>,
 }
@@ -143,8 +169,9 @@ impl Query {
         Self {
             command,
             stage,
-            outcome: Outcome::TimedOut,
+            end: End::TimedOut,
             until,
+            due: None,
             resolution: None,
             chosen_by: ChosenBy::Only,
             user: UserId::ZERO,
@@ -153,23 +180,86 @@ impl Query {
             address: PackedAddr::NONE,
             lease_until: Instant::ZERO,
             followers: 0,
-            head_sequence: 0,
+            sequence: 0,
             last: 0,
             missed: false,
             pages: 0,
             complete: true,
             count: 0,
+            at: 0,
             accepted: 0,
             wanted: 0,
             older: 0,
-            persist: None,
+            persist: PersistId(0),
             delivered: None,
         }
     }
 
-    fn end(&mut self, outcome: Outcome) {
-        self.outcome = outcome;
-        self.stage = Stage::Telling(Telling::Done);
+    /// Moves on to a stage that has something to do at `due`.
+    fn go_to(&mut self, stage: Stage, due: Instant) {
+        self.stage = stage;
+        self.due = Some(due);
+    }
+
+    /// Moves on to telling.
+    fn tell(&mut self, telling: Telling) {
+        self.stage = Stage::Telling(telling);
+        self.due = None;
+        self.at = 0;
+    }
+
+    fn end(&mut self, end: End) {
+        self.end = end;
+        self.tell(Telling::Done);
+    }
+
+    /// Whether everything that storage has to write for it was written.
+    fn is_written(&self) -> bool {
+        self.persist == PersistId(0)
+    }
+
+    fn person(&self) -> Person {
+        Person {
+            user: self.user,
+            name: self.name,
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        let (accepted, wanted) = (self.accepted, self.wanted);
+        match self.end {
+            End::TimedOut => Outcome::TimedOut,
+            End::NotFound => Outcome::NotFound,
+            End::Ambiguous => Outcome::Ambiguous,
+            End::Full => Outcome::Full,
+            End::StorageFailed => Outcome::StorageFailed,
+            End::Left => Outcome::Left,
+            End::Stored => Outcome::Stored { accepted, wanted },
+            End::Posted => Outcome::Posted {
+                seq: self.last,
+                time_ms: self.sequence,
+            },
+            End::Followed => Outcome::Followed {
+                person: self.person(),
+                delivered: self.delivered.unwrap_or(false),
+                accepted,
+                wanted,
+            },
+            End::Found => Outcome::Found {
+                count: self.count,
+                complete: self.complete,
+            },
+        }
+    }
+
+    fn statement(&self, put: Put) -> Statement {
+        match put {
+            Put::Claim => Statement::Claim,
+            Put::Profile => Statement::Profile,
+            Put::Goodbye => Statement::Goodbye,
+            Put::Follow => Statement::Follow(self.user),
+            Put::Gone => Statement::Gone(self.user),
+        }
     }
 }
 
@@ -217,12 +307,9 @@ impl<P: Plan> Queries<P> {
         holders: bool,
     ) -> Result<QueryId, CommandError> {
         let within_ms = if holders { POST_HOLDERS_MS } else { POST_MS };
-        let until = now.after_ms(within_ms);
-        self.insert(Query::new(
-            Command::Post { seq, time_ms },
-            Stage::Waiting,
-            until,
-        ))
+        let mut query = Query::new(Command::Post, Stage::Waiting, now.after_ms(within_ms));
+        (query.last, query.sequence) = (seq, time_ms);
+        self.insert(query)
     }
 
     /// Whether one more command can run.
@@ -241,8 +328,7 @@ impl<P: Plan> Queries<P> {
     /// # Errors
     /// [`CommandError::Busy`].
     pub fn register(&mut self, now: Instant, until: Instant) -> Result<QueryId, CommandError> {
-        let stage = Stage::Putting(Statement::Claim, Some(now));
-        self.insert(Query::new(Command::Register, stage, until))
+        self.insert_put(now, Command::Register, Put::Claim, until)
     }
 
     /// Withdraws the lease and says goodbye.
@@ -250,8 +336,19 @@ impl<P: Plan> Queries<P> {
     /// # Errors
     /// [`CommandError::Busy`].
     pub fn leave(&mut self, now: Instant, until: Instant) -> Result<QueryId, CommandError> {
-        let stage = Stage::Putting(Statement::Goodbye, Some(now));
-        self.insert(Query::new(Command::Leave, stage, until))
+        self.insert_put(now, Command::Leave, Put::Goodbye, until)
+    }
+
+    fn insert_put(
+        &mut self,
+        now: Instant,
+        command: Command,
+        put: Put,
+        until: Instant,
+    ) -> Result<QueryId, CommandError> {
+        let mut query = Query::new(command, Stage::Putting(put), until);
+        query.due = Some(now);
+        self.insert(query)
     }
 
     /// Looks a handle up.
@@ -284,12 +381,12 @@ impl<P: Plan> Queries<P> {
         whose: Option<&name::Handle>,
         until: Instant,
     ) -> Result<QueryId, CommandError> {
-        let mut query = Query::new(Command::Timeline, Stage::Reading(now), until);
+        let mut query = Query::new(Command::Timeline, Stage::Resolving, until);
         if let Some(handle) = whose {
             self.resolve_unless_known(now, state, names, handle, &mut query)?;
         }
-        if query.resolution.is_some() {
-            query.stage = Stage::Resolving;
+        if query.resolution.is_none() {
+            query.go_to(Stage::Reading, now);
         }
         self.insert_resolving(names, query)
     }
@@ -298,13 +395,10 @@ impl<P: Plan> Queries<P> {
     #[must_use]
     pub fn next_read(&self, now: Instant) -> Option<Reading> {
         self.running.iter().find_map(|(handle, query)| {
-            let due = matches!(query.stage, Stage::Reading(at) if at <= now);
-            due.then(|| Reading {
+            let is_due = query.due.is_some_and(|due| due <= now);
+            (query.stage == Stage::Reading && is_due).then(|| Reading {
                 query: id_of(handle),
-                whose: (query.user != UserId::ZERO).then_some(Person {
-                    user: query.user,
-                    name: query.name,
-                }),
+                whose: (query.user != UserId::ZERO).then(|| query.person()),
                 until: query.until,
             })
         })
@@ -318,7 +412,7 @@ impl<P: Plan> Queries<P> {
         };
         if !begun {
             if let Some(query) = self.running.get_mut(handle) {
-                query.stage = Stage::Reading(now.after_ms(RETRY_MS));
+                query.go_to(Stage::Reading, now.after_ms(RETRY_MS));
             }
             return;
         }
@@ -351,7 +445,7 @@ impl<P: Plan> Queries<P> {
             query.name = state.me.name();
         }
         if query.resolution.is_none() {
-            query.stage = Stage::Getting(Kinds::of(&[Kind::Follow]), Some(now));
+            query.go_to(Stage::Getting(Kinds::of(&[Kind::Follow])), now);
         }
         self.insert_resolving(names, query)
     }
@@ -375,9 +469,9 @@ impl<P: Plan> Queries<P> {
             query.user = state.me.user();
         }
         if query.user == state.me.user() {
-            query.stage = Stage::Telling(Telling::OwnFollowing(0));
+            query.tell(Telling::OwnFollowing);
         } else if query.resolution.is_none() {
-            query.stage = Stage::Getting(Kinds::of(&[Kind::Following]), Some(now));
+            query.go_to(Stage::Getting(Kinds::of(&[Kind::Following])), now);
         }
         self.insert_resolving(names, query)
     }
@@ -409,7 +503,7 @@ impl<P: Plan> Queries<P> {
             return Err(CommandError::Full);
         }
         if query.resolution.is_none() {
-            query.stage = Stage::Getting(Kinds::of(&[Kind::Profile]), Some(now));
+            query.go_to(Stage::Getting(Kinds::of(&[Kind::Profile])), now);
         }
         self.insert_resolving(names, query)
     }
@@ -439,11 +533,12 @@ impl<P: Plan> Queries<P> {
         let user = match (pinned, matching.next(), matching.next()) {
             (Some(only), ..) | (None, Some(only), None) => only.user,
             (None, None, _) => {
-                query.end(Outcome::NotFound);
+                query.end(End::NotFound);
                 return self.insert(query);
             }
             (None, Some(_), Some(_)) => {
-                query.stage = Stage::Telling(Telling::OwnFollowing(0));
+                query.end = End::Ambiguous;
+                query.tell(Telling::OwnFollowing);
                 return self.insert(query);
             }
         };
@@ -456,8 +551,9 @@ impl<P: Plan> Queries<P> {
             publish.on_following(now, slot.index());
         }
         query.user = user;
-        query.stage = Stage::Putting(Statement::Gone(user), Some(now));
-        query.persist = state.persists.push(Entry::Following(user));
+        query.go_to(Stage::Putting(Put::Gone), now);
+        let written = state.persists.push(Entry::Following(user));
+        query.persist = written.unwrap_or_default();
         let handle = self.running.insert(query).map_err(|_| CommandError::Busy)?;
         let (errands, tag) = (&mut state.errands, Part::Queries.tag_of(handle));
         let sent = errands.send(Message::Unfollow, user, followed.address, until, tag);

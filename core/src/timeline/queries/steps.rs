@@ -17,38 +17,30 @@ impl<P: Plan> Queries<P> {
         buf: &mut [u8],
     ) -> Option<Asking> {
         for (handle, query) in self.running.iter_mut() {
-            let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+            if query.due.is_none_or(|due| now < due) {
+                continue;
+            }
             let ask = match query.stage {
-                Stage::Getting(kinds, due) if is_due(due) => {
-                    query.stage = Stage::Getting(kinds, None);
+                Stage::Getting(kinds) => {
                     let key = Key::of_user::<P::Crypto>(&query.user);
                     Ask::Get { key, kinds }
                 }
-                Stage::Putting(statement, due) if is_due(due) => {
-                    let Some(len) = statement.sign(now, state, buf) else {
+                Stage::Putting(put) => {
+                    let Some(len) = query.statement(put).sign(now, state, buf) else {
                         // Nothing may be signed: a goodbye is left unsaid, everything else fails.
                         if query.command == Command::Leave {
-                            query.stage = Stage::Leaving(Some(now));
+                            query.go_to(Stage::Leaving, now.after_ms(1));
                         } else {
-                            query.end(Outcome::StorageFailed);
+                            query.end(End::StorageFailed);
                         }
                         continue;
                     };
-                    query.stage = Stage::Putting(statement, None);
                     Ask::Put { len }
                 }
-                Stage::Leaving(due) if is_due(due) => {
-                    query.stage = Stage::Leaving(None);
-                    Ask::Leave
-                }
-                Stage::Getting(..)
-                | Stage::Putting(..)
-                | Stage::Leaving(_)
-                | Stage::Resolving
-                | Stage::Waiting
-                | Stage::Reading(_)
-                | Stage::Telling(_) => continue,
+                Stage::Leaving => Ask::Leave,
+                Stage::Resolving | Stage::Waiting | Stage::Reading | Stage::Telling(_) => continue,
             };
+            query.due = None;
             let within_ms = query.until.since_ms(now);
             return Some(Asking {
                 tag: Part::Queries.tag_of(handle),
@@ -77,9 +69,9 @@ impl<P: Plan> Queries<P> {
             }
             Kind::Head if record.author == query.user => {
                 if let Some(head) = Log::<P>::read_head(record)
-                    && record.sequence > query.head_sequence
+                    && record.sequence > query.sequence
                 {
-                    query.head_sequence = record.sequence;
+                    query.sequence = record.sequence;
                     query.last = head.last;
                 }
             }
@@ -147,8 +139,8 @@ impl<P: Plan> Queries<P> {
                 return;
             }
         }
-        if sequence > query.head_sequence {
-            query.head_sequence = sequence;
+        if sequence > query.sequence {
+            query.sequence = sequence;
             query.pages = following.pages;
         }
         for entry in following.iter() {
@@ -176,29 +168,27 @@ impl<P: Plan> Queries<P> {
         let Some(query) = self.running.get_mut(handle) else {
             return;
         };
-        let later = Some(now.after_ms(RETRY_MS));
+        if query.due.is_some() {
+            return;
+        }
         match (query.stage, ended) {
-            (Stage::Getting(kinds, None), Ended::Busy) => {
-                query.stage = Stage::Getting(kinds, later);
+            (Stage::Getting(_) | Stage::Putting(_) | Stage::Leaving, Ended::Busy) => {
+                query.due = Some(now.after_ms(RETRY_MS));
             }
-            (Stage::Putting(statement, None), Ended::Busy) => {
-                query.stage = Stage::Putting(statement, later);
-            }
-            (Stage::Leaving(None), Ended::Busy) => query.stage = Stage::Leaving(later),
-            (Stage::Leaving(_), _) => query.end(Outcome::Left),
-            (Stage::Getting(kinds, None), Ended::Got { answered, complete }) => {
+            (Stage::Leaving, _) => query.end(End::Left),
+            (Stage::Getting(kinds), Ended::Got { answered, complete }) => {
                 query.complete &= complete && answered > 0;
                 self.got(now, state, publish, handle, kinds);
             }
-            (Stage::Putting(statement, None), Ended::Put { .. }) => {
-                self.put(now, state, publish, handle, statement, ended);
+            (Stage::Putting(put), Ended::Put { .. }) => {
+                self.put(now, state, publish, handle, put, ended);
             }
             (
-                Stage::Getting(..)
-                | Stage::Putting(..)
+                Stage::Getting(_)
+                | Stage::Putting(_)
                 | Stage::Resolving
                 | Stage::Waiting
-                | Stage::Reading(_)
+                | Stage::Reading
                 | Stage::Telling(_),
                 _,
             ) => {}
@@ -219,21 +209,21 @@ impl<P: Plan> Queries<P> {
             return;
         };
         let holders = Kinds::of(&[Kind::Follow]);
-        query.stage = match query.command {
-            Command::Whois if kinds != holders => Stage::Getting(holders, Some(now)),
+        match query.command {
+            Command::Whois if kinds != holders => query.go_to(Stage::Getting(holders), now),
             Command::Follow => return self.bind(now, state, publish, handle),
             Command::Following => {
                 query.complete &= pages == usize::from(query.pages);
-                Stage::Telling(Telling::Claimants(None))
+                query.tell(Telling::Claimants);
             }
             Command::Whois
             | Command::Timeline
             | Command::Followers
-            | Command::Post { .. }
+            | Command::Post
             | Command::Register
             | Command::Leave
-            | Command::Unfollow => Stage::Telling(Telling::Claimants(None)),
-        };
+            | Command::Unfollow => query.tell(Telling::Claimants),
+        }
         if query.user == state.me.user() {
             self.add_own_followers(now, state, handle);
         }
@@ -272,14 +262,16 @@ impl<P: Plan> Queries<P> {
         let user = query.user;
         if state.persists.room() == 0 {
             // The host drains between inputs: the profile is read once more, a moment later.
-            query.stage = Stage::Getting(Kinds::of(&[Kind::Profile]), Some(now.after_ms(RETRY_MS)));
+            let stage = Stage::Getting(Kinds::of(&[Kind::Profile]));
+            query.go_to(stage, now.after_ms(RETRY_MS));
             return;
         }
         if !state.people.follow(user, query.name) {
-            query.end(Outcome::Full);
+            query.end(End::Full);
             return;
         }
-        query.persist = state.persists.push(Entry::Following(user));
+        let written = state.persists.push(Entry::Following(user));
+        query.persist = written.unwrap_or_default();
         if let Some(slot) = state.people.find_followed(&user) {
             publish.on_following(now, slot.index());
         }
@@ -289,7 +281,7 @@ impl<P: Plan> Queries<P> {
             .errands
             .send(Message::Follow, user, address, query.until, tag);
         query.delivered = sent.is_none().then_some(false);
-        query.stage = Stage::Putting(Statement::Follow(user), Some(now));
+        query.go_to(Stage::Putting(Put::Follow), now);
         // Until the put of this command has ended.
         state.people.schedule_follow(&user, query.until.after_ms(1));
     }
@@ -301,7 +293,7 @@ impl<P: Plan> Queries<P> {
         state: &mut State<P>,
         publish: &mut Publish<P>,
         handle: Handle,
-        statement: Statement,
+        put: Put,
         ended: Ended,
     ) {
         let (
@@ -321,7 +313,7 @@ impl<P: Plan> Queries<P> {
         {
             state.me.saw_sequence(sequence);
             query.older = query.older.saturating_add(1);
-            query.stage = Stage::Putting(statement, Some(now));
+            query.due = Some(now);
             return;
         }
         let first = query.wanted == 0;
@@ -332,35 +324,28 @@ impl<P: Plan> Queries<P> {
         };
         query.wanted = query.wanted.max(wanted);
         let stored = accepted >= wanted;
-        match statement {
-            _ if full && !stored && query.command == Command::Register => query.end(Outcome::Full),
-            Statement::Claim => {
-                query.stage = Stage::Putting(Statement::Profile, Some(now));
+        let (user, registering) = (query.user, query.command == Command::Register);
+        match put {
+            _ if full && !stored && registering => query.end(End::Full),
+            Put::Claim => {
+                query.go_to(Stage::Putting(Put::Profile), now);
                 publish.register(now);
             }
-            Statement::Goodbye => {
+            Put::Profile => query.end(End::Stored),
+            Put::Goodbye => {
                 publish.leave();
-                query.stage = Stage::Leaving(Some(now));
+                query.go_to(Stage::Leaving, now);
             }
-            Statement::Follow(user) => {
-                let fate = (user, stored);
-                publish.on_follow_put(now, state, fate);
+            Put::Follow => {
                 query.stage = Stage::Waiting;
+                publish.on_follow_put(now, state, (user, stored));
             }
-            Statement::Gone(user) => {
+            Put::Gone => {
+                query.stage = Stage::Waiting;
                 if !stored {
                     publish.gone(now, user);
                 }
-                query.stage = Stage::Waiting;
             }
-            Statement::Profile
-            | Statement::Head
-            | Statement::Following(_)
-            | Statement::Holding(_)
-            | Statement::Sighting(_) => query.end(Outcome::Stored {
-                accepted: query.accepted,
-                wanted: query.wanted,
-            }),
         }
     }
 
@@ -393,8 +378,8 @@ impl<P: Plan> Queries<P> {
     /// Everything up to `up_to` is durable.
     pub fn persisted(&mut self, up_to: PersistId) {
         for (_, query) in self.running.iter_mut() {
-            if query.persist.is_some_and(|persist| persist <= up_to) {
-                query.persist = None;
+            if query.persist <= up_to {
+                query.persist = PersistId(0);
             }
         }
     }
@@ -402,13 +387,12 @@ impl<P: Plan> Queries<P> {
     /// The storage failed: what waits for it has failed, and whoever was about to be followed is not.
     pub fn persist_failed(&mut self, state: &mut State<P>) {
         for (_, query) in self.running.iter_mut() {
-            let posting = matches!(query.command, Command::Post { .. });
-            let telling = matches!(query.stage, Stage::Telling(_));
-            if query.command == Command::Follow && query.persist.is_some() {
+            let waits = query.command == Command::Post || !query.is_written();
+            if query.command == Command::Follow && !query.is_written() {
                 state.people.unfollow(&mut state.posts, &query.user);
             }
-            if (posting || query.persist.is_some()) && !telling {
-                query.end(Outcome::StorageFailed);
+            if waits && !matches!(query.stage, Stage::Telling(_)) {
+                query.end(End::StorageFailed);
             }
         }
     }
@@ -425,7 +409,7 @@ impl<P: Plan> Queries<P> {
         query.chosen_by = verdict.chosen_by;
         query.complete &= verdict.complete;
         let Some(user) = verdict.user else {
-            query.end(Outcome::NotFound);
+            query.end(End::NotFound);
             return;
         };
         query.user = user;
@@ -434,39 +418,34 @@ impl<P: Plan> Queries<P> {
             Command::Followers => &[Kind::Follow],
             Command::Following => &[Kind::Following],
             Command::Follow | Command::Timeline if verdict.is_ambiguous() => {
-                query.outcome = Outcome::Ambiguous;
-                query.stage = Stage::Telling(Telling::Claimants(None));
+                query.end = End::Ambiguous;
+                query.tell(Telling::Claimants);
                 return;
             }
             Command::Timeline => {
-                query.stage = Stage::Reading(now);
+                query.go_to(Stage::Reading, now);
                 return;
             }
             Command::Follow
             | Command::Unfollow
-            | Command::Post { .. }
+            | Command::Post
             | Command::Register
             | Command::Leave => &[Kind::Profile],
         };
-        query.stage = Stage::Getting(Kinds::of(kinds), Some(now));
+        query.go_to(Stage::Getting(Kinds::of(kinds)), now);
         if query.command == Command::Follow && user == state.me.user() {
-            query.end(Outcome::NotFound);
+            query.end(End::NotFound);
         }
     }
 
     /// When a command next has something to do by itself.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.running
-            .iter()
-            .fold(None, |soonest, (_, query)| match query.stage {
-                Stage::Telling(_) => soonest,
-                Stage::Getting(_, due) | Stage::Putting(_, due) | Stage::Leaving(due) => {
-                    earliest(soonest, earliest(due, Some(query.until)))
-                }
-                Stage::Reading(due) => earliest(soonest, Some(due.min(query.until))),
-                Stage::Resolving | Stage::Waiting => earliest(soonest, Some(query.until)),
-            })
+        let running = self.running.iter();
+        let waiting = running.filter(|(_, query)| !matches!(query.stage, Stage::Telling(_)));
+        waiting.fold(None, |soonest, (_, query)| {
+            earliest(soonest, earliest(query.due, Some(query.until)))
+        })
     }
 }
 
@@ -486,14 +465,14 @@ fn see_profile(now: Instant, query: &mut Query, seen: &Verified<'_>) {
 /// Ends a command whose waiting is over.
 fn wait<P: Plan>(state: &State<P>, query: &mut Query) {
     match query.command {
-        Command::Post { seq, time_ms } => {
-            if state.log.durable() >= seq {
-                query.end(Outcome::Posted { seq, time_ms });
+        Command::Post => {
+            if state.log.durable() >= query.last {
+                query.end(End::Posted);
             }
         }
         Command::Follow | Command::Unfollow => {
-            if let (Some(_), None) = (query.delivered, query.persist) {
-                query.end(followed(query));
+            if query.delivered.is_some() && query.is_written() {
+                query.end(End::Followed);
             }
         }
         Command::Register
@@ -501,44 +480,29 @@ fn wait<P: Plan>(state: &State<P>, query: &mut Query) {
         | Command::Whois
         | Command::Timeline
         | Command::Followers
-        | Command::Following => query.end(Outcome::TimedOut),
-    }
-}
-
-fn followed(query: &Query) -> Outcome {
-    Outcome::Followed {
-        person: crate::output::Person {
-            user: query.user,
-            name: query.name,
-        },
-        delivered: query.delivered.unwrap_or(false),
-        accepted: query.accepted,
-        wanted: query.wanted,
+        | Command::Following => query.end(End::TimedOut),
     }
 }
 
 /// Ends a command at its deadline, with what it has.
 fn give_up(query: &mut Query) {
     query.complete = false;
-    match (query.command, query.stage) {
-        (Command::Whois | Command::Followers | Command::Following, Stage::Getting(..)) => {
-            query.stage = Stage::Telling(Telling::Claimants(None));
+    let getting = matches!(query.stage, Stage::Getting(_));
+    let waiting = query.stage == Stage::Waiting && query.is_written();
+    match query.command {
+        Command::Whois | Command::Followers | Command::Following if getting => {
+            query.tell(Telling::Claimants);
         }
         // The record is stored and the pin durable: that the followed was not reached is no failure.
-        (Command::Follow | Command::Unfollow, Stage::Waiting) if query.persist.is_none() => {
-            query.end(followed(query));
-        }
-        (Command::Leave, _) => query.end(Outcome::Left),
-        (
-            Command::Whois
-            | Command::Timeline
-            | Command::Followers
-            | Command::Following
-            | Command::Follow
-            | Command::Unfollow
-            | Command::Post { .. }
-            | Command::Register,
-            _,
-        ) => query.end(Outcome::TimedOut),
+        Command::Follow | Command::Unfollow if waiting => query.end(End::Followed),
+        Command::Leave => query.end(End::Left),
+        Command::Whois
+        | Command::Timeline
+        | Command::Followers
+        | Command::Following
+        | Command::Follow
+        | Command::Unfollow
+        | Command::Post
+        | Command::Register => query.end(End::TimedOut),
     }
 }

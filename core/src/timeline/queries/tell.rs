@@ -34,11 +34,11 @@ impl<P: Plan> Queries<P> {
                 return None;
             };
             let event = match telling {
-                Telling::Claimants(last) => tell_claimant(now, names, handle, query, last),
-                Telling::People(from) => self.tell_person(now, handle, from),
-                Telling::OwnFollowing(from) => tell_followed(state, handle, query, from),
+                Telling::Claimants => tell_claimant(now, names, handle, query),
+                Telling::People => self.tell_person(now, handle),
+                Telling::OwnFollowing => tell_followed(state, handle, query),
                 Telling::Profile => {
-                    query.stage = Stage::Telling(Telling::Done);
+                    query.tell(Telling::Done);
                     (query.command == Command::Whois).then(|| profile(now, state, handle, query))
                 }
                 Telling::Done => {
@@ -49,7 +49,7 @@ impl<P: Plan> Queries<P> {
                     self.results.forget(handle);
                     return Some(Event::QueryDone {
                         query: id_of(handle),
-                        outcome: query.outcome,
+                        outcome: query.outcome(),
                     });
                 }
             };
@@ -59,22 +59,16 @@ impl<P: Plan> Queries<P> {
         }
     }
 
-    fn tell_person(&mut self, now: Instant, handle: Handle, from: usize) -> Option<Event<'static>> {
-        let found = self.results.take_from(handle, from);
+    fn tell_person(&mut self, now: Instant, handle: Handle) -> Option<Event<'static>> {
         let query = self.running.get_mut(handle)?;
-        let Some((at, told)) = found else {
-            if query.command != Command::Whois {
-                query.outcome = Outcome::Found {
-                    count: query.count,
-                    complete: query.complete,
-                };
-            }
-            query.stage = Stage::Telling(Telling::Profile);
+        let Some((at, told)) = self.results.take_from(handle, query.at) else {
+            query.tell(Telling::Profile);
             return None;
         };
-        query.stage = Stage::Telling(Telling::People(at));
+        query.at = at;
+        let whois = query.command == Command::Whois;
         let relation = match told.what {
-            What::Follower { holds_until } if query.command == Command::Whois => {
+            What::Follower { holds_until } if whois => {
                 let remaining_ms = holds_until.since_ms(now);
                 (remaining_ms > 0).then_some(Relation::Holder { remaining_ms })
             }
@@ -82,9 +76,7 @@ impl<P: Plan> Queries<P> {
             What::Followed { .. } => Some(Relation::Followed),
             What::Gone | What::Page => None,
         }?;
-        if query.command != Command::Whois {
-            query.count = query.count.saturating_add(1);
-        }
+        query.count = query.count.saturating_add(u32::from(!whois));
         Some(person(handle, told.user, told.name, relation))
     }
 }
@@ -92,53 +84,45 @@ impl<P: Plan> Queries<P> {
 /// Lists the claimants where several matter: always for whois, else when one had to be chosen or must be.
 fn tell_claimant<P: Plan>(
     now: Instant,
-    names: &Names<P>,
+    names: &mut Names<P>,
     handle: Handle,
     query: &mut Query,
-    last: Option<Rank>,
 ) -> Option<Event<'static>> {
     let whois = query.command == Command::Whois;
     let list = whois || query.chosen_by == ChosenBy::FirstSeen;
     let resolution = query.resolution.filter(|_| list);
-    let next = resolution.and_then(|id| names.next_claimant(id, last));
-    if let Some(rank) = next {
-        query.stage = Stage::Telling(Telling::Claimants(Some(rank)));
+    if let Some(rank) = resolution.and_then(|id| names.next_claimant(id)) {
         let relation = Relation::Claimant {
             held_ms: rank.held_ms,
             taken: rank.user == query.user && query.command != Command::Follow,
         };
         return Some(person(handle, rank.user, query.name, relation));
     }
-    if query.command == Command::Follow {
-        // The outcome stands: it is ambiguous.
-        query.stage = Stage::Telling(Telling::Done);
-        return None;
-    }
-    if query.command == Command::Timeline {
+    match query.command {
+        // The end stands: it is ambiguous.
+        Command::Follow => query.tell(Telling::Done),
         // A drain does not ask the DHT: the next timeout does.
-        query.stage = Stage::Reading(now.after_ms(1));
-        return None;
+        Command::Timeline => query.go_to(Stage::Reading, now.after_ms(1)),
+        Command::Whois
+        | Command::Followers
+        | Command::Following
+        | Command::Post
+        | Command::Register
+        | Command::Leave
+        | Command::Unfollow => {
+            query.end = End::Found;
+            query.count = if whois { query.count.max(1) } else { 0 };
+            query.tell(Telling::People);
+        }
     }
-    query.stage = Stage::Telling(Telling::People(0));
-    if whois {
-        query.outcome = Outcome::Found {
-            count: query.count.max(1),
-            complete: query.complete,
-        };
-        // Taken by a pin, and its claim was not found.
-        let unlisted = query.chosen_by == ChosenBy::Pin
-            && last.is_none_or(|_| {
-                let first = resolution.and_then(|id| names.next_claimant(id, None));
-                first.is_none_or(|first| first.user != query.user)
-            });
-        let relation = Relation::Claimant {
-            held_ms: 0,
-            taken: true,
-        };
-        return unlisted.then(|| person(handle, query.user, query.name, relation));
-    }
-    query.count = 0;
-    None
+    // Taken by a pin, and its claim was not found.
+    let listed = resolution.is_some_and(|id| names.is_claimant(id, &query.user));
+    let unlisted = whois && query.chosen_by == ChosenBy::Pin && !listed;
+    let relation = Relation::Claimant {
+        held_ms: 0,
+        taken: true,
+    };
+    unlisted.then(|| person(handle, query.user, query.name, relation))
 }
 
 /// Lists whom this user follows: all, or those among whom a name is ambiguous.
@@ -146,37 +130,31 @@ fn tell_followed<P: Plan>(
     state: &State<P>,
     handle: Handle,
     query: &mut Query,
-    from: usize,
 ) -> Option<Event<'static>> {
     let ambiguous = query.command == Command::Unfollow;
-    let mut at = from;
-    while let Some((slot, followed)) = state.people.followed_from(at) {
-        at = slot.saturating_add(1);
-        query.stage = Stage::Telling(Telling::OwnFollowing(at));
-        if ambiguous && followed.name != query.name {
-            continue;
+    let relation = if ambiguous {
+        Relation::Claimant {
+            held_ms: 0,
+            taken: false,
         }
-        query.count = query.count.saturating_add(1);
-        let relation = if ambiguous {
-            Relation::Claimant {
-                held_ms: 0,
-                taken: false,
-            }
-        } else {
-            Relation::Followed
-        };
-        return Some(person(handle, followed.user, followed.name, relation));
-    }
-    let outcome = if ambiguous {
-        Outcome::Ambiguous
     } else {
-        Outcome::Found {
-            count: query.count,
-            complete: true,
-        }
+        Relation::Followed
     };
-    query.end(outcome);
-    None
+    let from = usize::try_from(query.at).unwrap_or(usize::MAX);
+    let mut people = (from..state.people.followed_slots())
+        .filter_map(|slot| Some((slot, state.people.followed_at(slot)?)));
+    let next = people.find(|(_, followed)| !ambiguous || followed.name == query.name);
+    let Some((slot, followed)) = next else {
+        query.end(if ambiguous {
+            End::Ambiguous
+        } else {
+            End::Found
+        });
+        return None;
+    };
+    query.at = u32::try_from(slot).unwrap_or(u32::MAX).saturating_add(1);
+    query.count = query.count.saturating_add(1);
+    Some(person(handle, followed.user, followed.name, relation))
 }
 
 fn person(handle: Handle, user: UserId, name: Name, relation: Relation) -> Event<'static> {
@@ -197,10 +175,7 @@ fn profile<P: Plan>(
     let followers = u32::try_from(state.people.followers_len()).unwrap_or(u32::MAX);
     Event::Profile {
         query: id_of(handle),
-        person: Person {
-            user: query.user,
-            name: query.name,
-        },
+        person: query.person(),
         chosen_by: query.chosen_by,
         addr: if mine { state.address } else { query.address },
         online: mine || (now < query.lease_until && !query.missed),

@@ -454,7 +454,7 @@ fn ten_thousand_followers_are_listed_once_each() {
     let mut rig = Rig::new(1);
     let query = rig.queries.insert(Query::new(
         Command::Followers,
-        Stage::Telling(Telling::People(0)),
+        Stage::Telling(Telling::Claimants),
         at(10),
     ));
     let handle = rig.queries.running.handle_at(0).unwrap();
