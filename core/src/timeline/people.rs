@@ -334,8 +334,8 @@ impl<P: Plan> People<P> {
     /// Notes a verified profile of somebody followed. `remaining_ms` is what is left of the record's life, from which
     /// follows how old it is. Older profiles than the one known are ignored.
     ///
-    /// The bytes are kept only if there is room; without them the person cannot be a target of a get tree, and is asked
-    /// directly.
+    /// The bytes are kept only while the store is less than half full, since posts need the room; without them the person
+    /// cannot be a target of a get tree, and is asked directly.
     pub fn on_profile(
         &mut self,
         now: Instant,
@@ -360,7 +360,12 @@ impl<P: Plan> People<P> {
             // It has come back since.
             entry.missed_until = now;
         }
-        if posts.record(entry.profile) != Some(record.bytes) {
+        if posts.record(entry.profile) == Some(record.bytes) {
+            return;
+        }
+        if posts.is_half_full() {
+            posts.remove_record(core::mem::take(&mut entry.profile));
+        } else {
             entry.profile = posts.put_record(entry.profile, record.bytes);
         }
     }

@@ -185,6 +185,13 @@ impl<P: Plan> Posts<P> {
         self.blobs.remove(BlobId::from_bits(id.0));
     }
 
+    /// Whether half of the bytes or places are in use.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        let (len, bytes) = self.used();
+        bytes >= P::Posts::BYTES / 2 || len >= P::Posts::SLOTS / 2
+    }
+
     /// How many posts and records fit.
     #[must_use]
     pub const fn capacity(&self) -> usize {
