@@ -318,3 +318,5 @@ impl<C: Crypto + 'static> Plan for Server<C> {
 const _: () = assert!(size_of::<records::Records<Board>>() <= 9_600);
 #[cfg(target_pointer_width = "32")]
 const _: () = assert!(size_of::<crate::dht::Dht<Board>>() <= 16_600);
+#[cfg(target_pointer_width = "32")]
+const _: () = assert!(size_of::<crate::timeline::Timeline<Board>>() <= 10_500);
