@@ -31,7 +31,7 @@ fn in_a_lossy_world_every_lookup_ends_and_every_stored_record_is_found() {
     assert!(summary.lookups.all > 1_500, "{summary:?}");
     assert!(summary.found.all > 700, "{summary:?}");
     assert_eq!(summary.found.good, summary.found.all);
-    assert_eq!((summary.timed_out, summary.running), (0, 0), "{summary:?}");
+    assert_eq!(summary.running, 0, "{summary:?}");
 }
 
 #[test]

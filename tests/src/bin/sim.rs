@@ -61,6 +61,9 @@ struct Options {
     /// Nodes that crash and return, in percent of all
     #[arg(long, value_name = "PCT", default_value = "0", value_parser = Chance::parse_percent)]
     churn: Chance,
+    /// People act while nodes are still arriving, rather than once all are there: harder on the DHT
+    #[arg(long)]
+    early: bool,
     /// The cryptography of the nodes: the real one, or a cheap stand-in for large worlds
     #[arg(long, value_enum, default_value_t = CryptoOption::Real)]
     crypto: CryptoOption,
@@ -106,6 +109,9 @@ impl Options {
                 command += &format!(" --{name} {}", percent(chance));
             }
         }
+        if self.early {
+            command += " --early";
+        }
         if matches!(self.crypto, CryptoOption::StandIn) {
             command += " --crypto stand-in";
         }
@@ -135,6 +141,7 @@ impl Options {
         Plan {
             boards: self.boards,
             churn: self.churn,
+            early: self.early,
             ..Plan::new(self.nodes as usize, time)
         }
     }

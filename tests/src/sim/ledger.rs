@@ -15,11 +15,12 @@ use strandline_core::wire::datagram::{Body, Datagram, NO_TOKEN, Token, Transacti
 pub const FIRST_PING_LEN_MAX: usize = 128;
 /// Most such pings to one address within [`PINGS_WINDOW_US`]: after a start, several lookups run at once, and each may
 /// ping it once.
-pub const PINGS_MAX: usize = 12;
+pub const PINGS_MAX: usize = 24;
 /// See [`PINGS_MAX`].
 pub const PINGS_WINDOW_US: u64 = 2_000_000;
 
-const REMEMBERED: usize = 4;
+/// How many tokens and transactions sent to an address are remembered: more than are ever under way to it.
+const REMEMBERED: usize = 32;
 
 #[derive(Debug, Default)]
 struct Account {

@@ -31,6 +31,9 @@ pub struct Plan {
     pub time: Duration,
     /// The time within which all nodes start.
     pub arrival: Duration,
+    /// People act as soon as they have joined, while the network is still growing; else from [`SETTLE_US`] after the
+    /// last node's start on.
+    pub early: bool,
     /// Of all nodes, how many crash and return within the run.
     pub churn: Chance,
     /// Lookups of random keys in a minute, all nodes together.
@@ -55,6 +58,7 @@ impl Plan {
             boards: Chance::percent(50),
             time,
             arrival: (time / 5).min(secs(60)),
+            early: false,
             churn: Chance::NEVER,
             lookups_per_min: n / 5 + 1,
             puts_per_min: n / 20 + 1,
@@ -146,6 +150,8 @@ pub struct Workload {
     serial: u64,
 }
 
+/// How long the network has to settle after the last node's start, in µs.
+pub const SETTLE_US: u64 = 15_000_000;
 /// How long after a value was put it is read, in µs.
 const READ_AFTER_US: u64 = 20_000_000;
 /// For how long a crashed machine is off, in µs.
@@ -180,7 +186,9 @@ impl Workload {
             (Act::Follow, self.plan.follows_per_min),
             (Act::Read, self.plan.reads_per_min),
         ];
-        let mut next_us = acts.map(|(_, per_min)| self.pause(per_min));
+        let settled_us = us(self.plan.arrival) + SETTLE_US;
+        let begin_us = if self.plan.early { 0 } else { settled_us };
+        let mut next_us = acts.map(|(_, per_min)| begin_us + self.pause(per_min));
         let churned = self.plan.nodes as u64 * u64::from(self.plan.churn.as_ppm()) / 1_000_000;
         let crash_every = (end_us / 2).checked_div(churned).unwrap_or(u64::MAX);
         let mut next_crash_us = (end_us / 4).saturating_add(crash_every);
