@@ -15,27 +15,30 @@ use super::super::state::State;
 // A post passes, with its frame around it: three bytes are the frame's tag and the length of the post.
 const _: () = assert!(FRAME_PREFIX_LEN + PREAMBLE_LEN + 3 + POST_LEN_MAX <= PASSING_LEN_MAX);
 
-/// Where it goes.
+/// What is on its way, and where it goes. A tag of its own makes `Nothing` all zero, where the free value of a
+/// field would not be: so an unstarted node stays in `.bss`.
 #[derive(Clone, Copy, Debug)]
-enum To {
+#[repr(u8)]
+enum Passing {
+    Nothing,
     /// A frame, up this stream.
-    Stream(Handle),
+    Frame(Handle, RecordId),
     /// A post, to be shown.
-    Event(Shown),
+    Post(Shown, RecordId),
 }
 
 /// The place.
 #[derive(Debug)]
-pub struct Transit(Option<(To, RecordId)>);
+pub struct Transit(Passing);
 
 impl Transit {
     /// Nothing is on its way.
-    pub const EMPTY: Self = Self(None);
+    pub const EMPTY: Self = Self(Passing::Nothing);
 
     /// Whether the place is free.
     #[must_use]
     pub const fn is_free(&self) -> bool {
-        self.0.is_none()
+        matches!(self.0, Passing::Nothing)
     }
 
     /// Takes a frame with its prefix, for a stream. False: the place is taken, or there is no room.
@@ -46,20 +49,27 @@ impl Transit {
         stream: Handle,
         frame: &[u8],
     ) -> bool {
-        self.put(state, To::Stream(stream), frame)
+        self.put(state, frame, |id| Passing::Frame(stream, id))
     }
 
     /// Takes a post, to be shown. False: the place is taken, or there is no room.
     #[must_use]
     pub fn put_post<P: Plan>(&mut self, state: &mut State<P>, shown: Shown, post: &[u8]) -> bool {
-        self.put(state, To::Event(shown), post)
+        self.put(state, post, |id| Passing::Post(shown, id))
     }
 
-    fn put<P: Plan>(&mut self, state: &mut State<P>, to: To, bytes: &[u8]) -> bool {
+    fn put<P: Plan>(
+        &mut self,
+        state: &mut State<P>,
+        bytes: &[u8],
+        passing: impl FnOnce(RecordId) -> Passing,
+    ) -> bool {
         if self.is_free() && state.make_passing_room(bytes.len()) {
             let id = state.posts.put_record(RecordId::NONE, bytes);
-            self.0 = (id != RecordId::NONE).then_some((to, id));
-            return self.0.is_some();
+            if id != RecordId::NONE {
+                self.0 = passing(id);
+                return true;
+            }
         }
         false
     }
@@ -72,7 +82,7 @@ impl Transit {
         room: usize,
         buf: &mut [u8],
     ) -> Option<usize> {
-        let (To::Stream(to), id) = self.0? else {
+        let Passing::Frame(to, id) = self.0 else {
             return None;
         };
         let len = state.posts.record(id)?.len();
@@ -88,7 +98,7 @@ impl Transit {
         state: &mut State<P>,
         buf: &mut [u8],
     ) -> Option<(Shown, usize)> {
-        let (To::Event(shown), id) = self.0? else {
+        let Passing::Post(shown, id) = self.0 else {
             return None;
         };
         Some((shown, self.take(state, id, buf)?))
@@ -109,7 +119,7 @@ impl Transit {
 
     /// Drops the frame for a stream that is gone.
     pub fn forget_stream<P: Plan>(&mut self, state: &mut State<P>, stream: Handle) {
-        if let Some((To::Stream(to), _)) = self.0
+        if let Passing::Frame(to, _) = self.0
             && to == stream
         {
             self.clear(state);
@@ -118,7 +128,7 @@ impl Transit {
 
     /// Drops the post for a read that is gone.
     pub fn forget_read<P: Plan>(&mut self, state: &mut State<P>, read: Handle) {
-        if let Some((To::Event(shown), _)) = self.0
+        if let Passing::Post(shown, _) = self.0
             && shown.read == read
         {
             self.clear(state);
@@ -126,8 +136,9 @@ impl Transit {
     }
 
     fn clear<P: Plan>(&mut self, state: &mut State<P>) {
-        if let Some((_, id)) = self.0.take() {
+        if let Passing::Frame(_, id) | Passing::Post(_, id) = self.0 {
             state.posts.remove_record(id);
         }
+        self.0 = Passing::Nothing;
     }
 }
