@@ -171,13 +171,13 @@ fn a_killed_author_goes_on_where_it_was() {
 }
 
 fn recovered(world: &mut World, host: HostId) -> Vec<u64> {
-    let notices = world.take_notices(host).into_iter();
-    notices
-        .filter_map(|notice| match notice {
-            Notice::Recovered(next) => Some(next),
-            _ => None,
-        })
-        .collect()
+    let mut told = Vec::new();
+    for notice in world.take_notices(host) {
+        if let Notice::Recovered(next) = notice {
+            told.push(next);
+        }
+    }
+    told
 }
 
 #[test]

@@ -516,3 +516,6 @@ impl<P: Plan> Publish<P> {
         due.map(|due| due.max(self.busy_until))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -353,3 +353,6 @@ impl<P: Plan> State<P> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
