@@ -85,8 +85,8 @@ impl Candidate {
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Ping this candidate for the first time; report [`Lookup::pinged`] or [`Lookup::failed`].
-    Ping(Peer),
+    /// Ping this candidate for the first time; report [`Lookup::pinged`] or [`Lookup::ping_failed`].
+    Ping(Contact),
     /// Ask this one for what is near the target; report [`Lookup::answered`] or [`Lookup::failed`].
     Ask(Peer),
 }
@@ -253,7 +253,7 @@ impl<P: Plan> Lookup<P> {
         let candidate = self.candidates.get_mut(at)?;
         candidate.state = State::Pinged;
         self.requests += 1;
-        Some(Step::Ping(candidate.peer()))
+        Some(Step::Ping(candidate.contact))
     }
 
     /// Counts a first ping to the neighbourhood of `contact`; false when there were enough.
@@ -282,17 +282,28 @@ impl<P: Plan> Lookup<P> {
             .find(|candidate| candidate.contact.addr == *addr)
     }
 
-    /// A candidate answered its first ping.
-    pub fn pinged(&mut self, addr: &PackedAddr, token: Token, rtt_ms: Option<u64>) {
-        if let Some(candidate) = self.candidate_mut(addr)
-            && matches!(candidate.state, State::Pinged | State::PingedLate)
-        {
-            candidate.state = State::Ready;
-            candidate.token = token;
-            if let Some(ms) = rtt_ms {
-                candidate.rtt.sample(ms);
-            }
+    /// Somebody answered a first ping: the candidate, or another who lives at its address.
+    pub fn pinged(&mut self, contact: &Contact, token: Token, rtt: Rtt) {
+        if let Some(candidate) = self.waiting_for_ping(&contact.addr) {
+            candidate.state = if candidate.contact == *contact {
+                State::Ready
+            } else {
+                State::Failed
+            };
+            (candidate.token, candidate.rtt) = (token, rtt);
         }
+    }
+
+    /// Nobody answered a first ping.
+    pub fn ping_failed(&mut self, addr: &PackedAddr) {
+        if let Some(candidate) = self.waiting_for_ping(addr) {
+            candidate.state = State::Failed;
+        }
+    }
+
+    fn waiting_for_ping(&mut self, addr: &PackedAddr) -> Option<&mut Candidate> {
+        let candidate = self.candidate_mut(addr)?;
+        matches!(candidate.state, State::Pinged | State::PingedLate).then_some(candidate)
     }
 
     /// A candidate answered the question, or a request of the second phase. Tells how many steps away it is.

@@ -196,6 +196,18 @@ pub struct Peer {
     pub rtt: Rtt,
 }
 
+impl Peer {
+    /// Somebody of whom only the address is known.
+    #[must_use]
+    pub const fn stranger(addr: PackedAddr) -> Self {
+        Self {
+            addr,
+            token: NO_TOKEN,
+            rtt: Rtt::UNKNOWN,
+        }
+    }
+}
+
 /// A request under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pending {
@@ -213,6 +225,8 @@ pub struct Pending {
     repeat: Repeat,
     /// It was already repeated with a fresh token.
     pub renewed: bool,
+    /// Others wait for its answer too, see [`Rpc::share_ping`].
+    pub shared: bool,
     queued: bool,
 }
 
@@ -348,6 +362,7 @@ impl<P: Plan> Rpc<P> {
             stage: Stage::Fresh,
             repeat,
             renewed,
+            shared: false,
             queued: true,
         };
         let handle = self.pending.insert(pending).map_err(|_| Full)?;
@@ -365,6 +380,28 @@ impl<P: Plan> Rpc<P> {
             .insert(u64::from_be_bytes(transaction), handle.index(), rehash);
         self.wake = earliest(self.wake, Some(deadline));
         Ok(())
+    }
+
+    /// Whether a ping to a stranger at `addr` is under way already, so that no other is needed: its answer is
+    /// marked as [shared](Pending::shared). Looks at every request.
+    pub fn share_ping(&mut self, addr: &PackedAddr) -> bool {
+        let mut pings = self.pending.iter_mut().map(|(_, pending)| pending);
+        let ping = pings.find(|pending| {
+            pending.peer.addr == *addr && matches!(pending.tag, Tag::Validate { .. })
+        });
+        if let Some(ping) = ping {
+            ping.shared = true;
+            return true;
+        }
+        false
+    }
+
+    /// Whether any request to `addr` is under way. Looks at every request.
+    #[must_use]
+    pub fn is_asking(&self, addr: &PackedAddr) -> bool {
+        self.pending
+            .iter()
+            .any(|(_, pending)| pending.peer.addr == *addr)
     }
 
     /// Takes the next request that is to be sent now.

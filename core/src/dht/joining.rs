@@ -11,9 +11,9 @@ use crate::id::{Key, NodeId};
 use crate::output::Busy;
 use crate::overlay::{K, Overlay};
 use crate::plan::Plan;
-use crate::rpc::{Peer, Repeat, Rtt, Tag};
+use crate::rpc::{Peer, Repeat, Tag};
 use crate::time::Instant;
-use crate::wire::datagram::{Contact, NO_TOKEN};
+use crate::wire::datagram::Contact;
 
 use super::Dht;
 use super::ops::{Job, OpId, OpResult, Owner};
@@ -147,11 +147,7 @@ impl<P: Plan> Dht<P> {
     }
 
     fn ping_bootstrap(&mut self, addr: PackedAddr) {
-        let peer = Peer {
-            addr,
-            token: NO_TOKEN,
-            rtt: Rtt::UNKNOWN,
-        };
+        let peer = Peer::stranger(addr);
         // Full: the next round tries again.
         let _ = self
             .rpc

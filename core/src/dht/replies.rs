@@ -7,11 +7,11 @@
 use crate::addr::PackedAddr;
 use crate::bounded::{Blobs, Handle, List};
 use crate::id::{Key, NodeId};
-use crate::lookup::{Candidate, State};
+use crate::lookup::{Candidate, Lookup, State};
 use crate::overlay::{K, Overlay};
 use crate::plan::Plan;
 use crate::records::{AGE_MAX_MS, RecordId, remaining_ms};
-use crate::rpc::{Pending, Tag};
+use crate::rpc::{Pending, Rtt, Tag};
 use crate::rules::Rule;
 use crate::time::Instant;
 use crate::wire::datagram::{Body, Contact, Datagram, Denial, PutOutcome};
@@ -221,8 +221,10 @@ impl<P: Plan> Dht<P> {
         {
             // Somebody else than the one asked lives there.
             self.dropped.count(Rule::WrongSender);
-            self.give_up(&pending);
-            return None;
+            if !matches!(pending.tag, Tag::Validate { .. }) {
+                self.give_up(&pending);
+                return None;
+            }
         }
         if let Body::Denied {
             reason: Denial::Token,
@@ -263,11 +265,14 @@ impl<P: Plan> Dht<P> {
             (Tag::Probe, Body::Pong { .. }) => {}
             (Tag::Bootstrap, Body::Pong { .. }) => self.on_bootstrap(contact),
             (Tag::Bye { op }, Body::Pong { .. }) => self.on_goodbye(op),
-            (Tag::Validate { visit }, Body::Pong { .. }) => {
-                if let Some(visit) = self.visits.get_mut(visit) {
-                    visit.lookup.pinged(&contact.addr, datagram.token, rtt_ms);
+            (Tag::Validate { .. }, Body::Pong { .. }) => {
+                let mut rtt = Rtt::UNKNOWN;
+                if let Some(ms) = rtt_ms {
+                    rtt.sample(ms);
                 }
-                self.touch(visit);
+                self.on_first_ping(pending, |lookup| {
+                    lookup.pinged(contact, datagram.token, rtt)
+                });
             }
             (
                 Tag::Ask { visit },
@@ -453,11 +458,30 @@ impl<P: Plan> Dht<P> {
 
     /// An answer is late: others are asked meanwhile.
     pub(super) fn on_late(&mut self, pending: &Pending) {
-        if let Some(handle) = pending.tag.visit()
+        let addr = &pending.peer.addr;
+        if matches!(pending.tag, Tag::Validate { .. }) {
+            self.on_first_ping(pending, |lookup| lookup.late(addr));
+        } else if let Some(handle) = pending.tag.visit()
             && let Some(visit) = self.visits.get_mut(handle)
         {
-            visit.lookup.late(&pending.peer.addr);
+            visit.lookup.late(addr);
             self.touch(handle);
+        }
+    }
+
+    /// Tells every visit that waits for a first ping what became of it.
+    fn on_first_ping(&mut self, pending: &Pending, tell: impl Fn(&mut Lookup<P>)) {
+        let slots = match pending.tag.visit() {
+            Some(visit) if !pending.shared => visit.index()..visit.index() + 1,
+            Some(_) | None => 0..self.visits.slots(),
+        };
+        for slot in slots {
+            if let Some((handle, visit)) = self.visits.at_mut(slot)
+                && visit.lookup.candidate_mut(&pending.peer.addr).is_some()
+            {
+                tell(&mut visit.lookup);
+                self.touch(handle);
+            }
         }
     }
 
@@ -478,11 +502,10 @@ impl<P: Plan> Dht<P> {
             Tag::Bootstrap => self.on_bootstrap_failed(pending.peer.addr),
             Tag::Bye { op } => self.on_goodbye(op),
             Tag::HandOver { .. } => self.on_handed_over(),
-            Tag::Validate { .. }
-            | Tag::Ask { .. }
-            | Tag::Page { .. }
-            | Tag::Put { .. }
-            | Tag::Send { .. } => {
+            Tag::Validate { .. } => {
+                self.on_first_ping(pending, |lookup| lookup.ping_failed(&pending.peer.addr));
+            }
+            Tag::Ask { .. } | Tag::Page { .. } | Tag::Put { .. } | Tag::Send { .. } => {
                 if let Some(handle) = pending.tag.visit()
                     && let Some(visit) = self.visits.get_mut(handle)
                 {

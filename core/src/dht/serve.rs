@@ -14,10 +14,10 @@ use crate::lookup::Lookup;
 use crate::overlay::{Heard, K, Overlay};
 use crate::plan::Plan;
 use crate::records::{Offer, PutError, RecordId};
-use crate::rpc::{Peer, Pending, Rtt, Tag};
+use crate::rpc::{Peer, Pending, Tag};
 use crate::rules::Rule;
 use crate::wire::datagram::{
-    Body, CONTACT_LEN, Contact, Datagram, Denial, NO_TOKEN, Proof, PutOutcome, Token, Transaction,
+    Body, CONTACT_LEN, Contact, Datagram, Denial, Proof, PutOutcome, Token, Transaction,
 };
 use crate::wire::record::{Kinds, Record};
 use crate::wire::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX, PING_LEN, REQUEST_LEN_MIN};
@@ -232,11 +232,8 @@ impl<P: Plan> Dht<P> {
         // Strangers may not use up the room for the own requests.
         if heard == Heard::Wanted && requests * 2 < requests_max {
             match self.acceptable(&contact) {
-                Ok(()) => self.probe(Peer {
-                    addr: contact.addr,
-                    token: NO_TOKEN,
-                    rtt: Rtt::UNKNOWN,
-                }),
+                Ok(()) if self.rpc.is_asking(&contact.addr) => {}
+                Ok(()) => self.probe(Peer::stranger(contact.addr)),
                 Err(rule) => self.dropped.count(rule),
             }
         }

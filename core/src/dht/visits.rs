@@ -13,7 +13,7 @@ use crate::lookup::{Lookup, Patience, State, Step};
 use crate::overlay::{K, Overlay, REPLICATION};
 use crate::plan::Plan;
 use crate::records::{Offer, PutError};
-use crate::rpc::{Repeat, Tag};
+use crate::rpc::{Peer, Repeat, Tag};
 use crate::rules::Rule;
 use crate::wire::RECORD_LEN_MAX;
 use crate::wire::datagram::Contact;
@@ -267,8 +267,17 @@ impl<P: Plan> Dht<P> {
                     return;
                 }
                 let (peer, tag, repeat) = match visit.lookup.next(counts) {
-                    Some(Step::Ping(peer)) => {
-                        (peer, Tag::Validate { visit: handle }, Repeat::Never)
+                    Some(Step::Ping(contact)) => {
+                        let known = self.overlay.find(&contact.id);
+                        if let Some(entry) = known.filter(|entry| entry.contact == contact) {
+                            visit.lookup.pinged(&contact, entry.token, entry.rtt);
+                            continue;
+                        }
+                        if self.rpc.share_ping(&contact.addr) {
+                            continue;
+                        }
+                        let stranger = Peer::stranger(contact.addr);
+                        (stranger, Tag::Validate { visit: handle }, Repeat::Never)
                     }
                     Some(Step::Ask(peer)) => (peer, Tag::Ask { visit: handle }, Repeat::Once),
                     None => break,

@@ -43,10 +43,9 @@ fn run<P: Plan>(
     let (mut pinged, mut asked) = (alloc::vec::Vec::new(), alloc::vec::Vec::new());
     for _ in 0..10_000 {
         match lookup.next(all_count) {
-            Some(Step::Ping(peer)) => {
-                assert_eq!(peer.token, NO_TOKEN);
-                pinged.push(peer.addr);
-                lookup.pinged(&peer.addr, [1; 8], Some(5));
+            Some(Step::Ping(contact)) => {
+                pinged.push(contact.addr);
+                lookup.pinged(&contact, [1; 8], Rtt::UNKNOWN);
             }
             Some(Step::Ask(peer)) => {
                 assert_eq!(
@@ -105,7 +104,7 @@ fn at_most_alpha_questions_are_under_way_and_a_late_one_is_not_waited_for() {
     for n in 1..=PINGS_AHEAD {
         let n = u16::try_from(n).unwrap_or(0);
         assert_eq!(lookup.candidates()[usize::from(n) - 1].state, State::Pinged);
-        lookup.pinged(&contact(n).addr, [1; 8], None);
+        lookup.pinged(&contact(n), [1; 8], Rtt::UNKNOWN);
     }
     let under_way = |lookup: &Lookup<Server>| {
         lookup
@@ -133,7 +132,7 @@ fn who_is_patient_waits_for_the_late_and_who_is_not_goes_on_with_as_many_others(
         }
         while let Some(step) = lookup.next(all_count) {
             match step {
-                Step::Ping(peer) => lookup.pinged(&peer.addr, [1; 8], None),
+                Step::Ping(contact) => lookup.pinged(&contact, [1; 8], Rtt::UNKNOWN),
                 Step::Ask(peer) if peer.addr == contact(1).addr => lookup.late(&peer.addr),
                 Step::Ask(peer) => drop(lookup.answered(&peer.addr, NO_TOKEN)),
             }
@@ -146,7 +145,7 @@ fn who_is_patient_waits_for_the_late_and_who_is_not_goes_on_with_as_many_others(
     let mut lookup = Lookup::<Server>::new(TARGET, 3, Patience::GoOn);
     lookup.add_named(contact(1), 0);
     while lookup.next(all_count).is_some() {
-        lookup.pinged(&contact(1).addr, [1; 8], None);
+        lookup.pinged(&contact(1), [1; 8], Rtt::UNKNOWN);
     }
     lookup.late(&contact(1).addr);
     assert!(!lookup.is_finished());
@@ -209,8 +208,8 @@ fn a_second_address_for_an_id_counts_until_one_has_answered() {
     lookup.add_named(truth, 0);
     assert_eq!(lookup.candidates().len(), 2);
     while lookup.next(all_count).is_some() {}
-    lookup.failed(&lie.addr);
-    lookup.pinged(&truth.addr, [1; 8], None);
+    lookup.ping_failed(&lie.addr);
+    lookup.pinged(&truth, [1; 8], Rtt::UNKNOWN);
     lookup.add_named(contact_at(1, ([44, 8, 8, 8], 1).into()), 0);
     assert_eq!(lookup.candidates().len(), 2);
 }

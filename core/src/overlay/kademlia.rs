@@ -751,11 +751,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
             Timer::Probe,
             now.after_ms(rng.jitter(PROBE_MS, JITTER_PERCENT)),
         );
-        Upkeep::Ping(Peer {
-            addr: silent.contact.addr,
-            token: NO_TOKEN,
-            rtt: Rtt::UNKNOWN,
-        })
+        Upkeep::Ping(Peer::stranger(silent.contact.addr))
     }
 }
 
