@@ -146,6 +146,11 @@ impl<P: Plan> Lookup<P> {
         self.candidates.as_slice()
     }
 
+    /// Goes on until `want` of the nearest have answered.
+    pub fn widen(&mut self, want: usize) {
+        self.want = self.want.max(u8::try_from(want).unwrap_or(u8::MAX));
+    }
+
     /// Adds a contact of the own table, `hops` steps away: 0 for where the lookup begins.
     pub fn add_known(&mut self, entry: &Entry, hops: u8) {
         let state = if entry.token == NO_TOKEN {

@@ -177,7 +177,7 @@ impl<P: Plan> Dht<P> {
         if self.overlay.entries().is_empty() {
             for at in 0..self.joining.bootstraps.len() {
                 let addr = self.joining.bootstraps.get(at).copied();
-                if let Some(addr) = addr.filter(|&addr| !self.is_joining_through(addr)) {
+                if let Some(addr) = addr.filter(|addr| !self.rpc.is_asking(addr)) {
                     self.ping_bootstrap(addr);
                 }
             }

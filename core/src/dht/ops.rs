@@ -173,11 +173,13 @@ pub struct Tally {
     pub(super) full: u8,
     /// Refused, or held a newer one.
     pub(super) refused: u8,
+    /// Had no room at all.
+    pub(super) busy: u8,
 }
 
 impl Tally {
-    /// How many said anything.
-    pub(super) const fn all(self) -> u8 {
+    /// How many have said the last word about the record.
+    pub(super) const fn settled(self) -> u8 {
         self.accepted
             .saturating_add(self.full)
             .saturating_add(self.refused)
@@ -188,7 +190,8 @@ impl Put {
     /// The result, as far as it is known.
     pub(super) fn result(&self) -> OpResult {
         let Tally { accepted, full, .. } = self.tally;
-        let wanted = QUORUM.min(self.tally.all().max(1));
+        let reached = self.tally.settled().saturating_add(self.tally.busy);
+        let wanted = QUORUM.min(reached.max(1));
         OpResult::Put {
             accepted,
             wanted,
@@ -437,7 +440,7 @@ impl<P: Plan> Dht<P> {
         }
     }
 
-    fn drop_visits(&mut self, op: Handle) {
+    pub(super) fn drop_visits(&mut self, op: Handle) {
         let mut at = 0;
         while at < self.visits.slots() {
             if let Some((handle, visit)) = self.visits.at(at)

@@ -312,6 +312,10 @@ impl<P: Plan> Dht<P> {
                 }
             }
             (Tag::HandOver { .. }, Body::Stored { .. }) => self.on_handed_over(),
+            (Tag::Put { visit }, Body::Denied { .. }) => {
+                self.on_busy(visit);
+                self.give_up(pending);
+            }
             (_, Body::Denied { .. }) => self.give_up(pending),
             (_, _) => {
                 self.dropped.count(Rule::Unsolicited);
@@ -370,6 +374,7 @@ impl<P: Plan> Dht<P> {
             return None;
         };
         let count = RecordCopy::iter(records).count();
+        visit.found |= count > 0;
         if let Some(candidate) = visit.lookup.candidate_mut(&from.addr) {
             let after = u16::try_from(count)
                 .ok()
@@ -433,6 +438,15 @@ impl<P: Plan> Dht<P> {
             }
         }
         put.older = put.older.max(newer);
+    }
+
+    /// A holder has no room for the record of a put: another takes its place.
+    fn on_busy(&mut self, visit: Handle) {
+        let op = self.visits.get(visit).map(|visit| visit.op);
+        let op = op.and_then(|op| self.ops.get_mut(op));
+        if let Some(Job::Put(put)) = op.map(|op| &mut op.job) {
+            put.tally.busy = put.tally.busy.saturating_add(1);
+        }
     }
 
     /// The sequence of the record that a holder says is newer than the one put, if it is.

@@ -117,13 +117,17 @@ pub struct Visit<P: Plan> {
     pub(super) depth: u8,
     prefix: u32,
     /// The lookup is over.
-    working: bool,
+    pub(super) working: bool,
+    /// It was over once before; now more are looked for.
+    widened: bool,
     /// It waits in the queue of those to go on with.
     queued: bool,
     /// The location is or was full in the own store.
     pub(super) spilled: bool,
+    /// Somebody sent a record, or this node holds one.
+    pub(super) found: bool,
     /// This node holds the location too.
-    own: bool,
+    pub(super) own: bool,
     /// How many of the own records here were taken; `None`: all.
     pub(super) own_after: Option<u16>,
     /// How many of the contacts found were told.
@@ -221,8 +225,10 @@ impl<P: Plan> Dht<P> {
             depth,
             prefix,
             working: false,
+            widened: false,
             queued: false,
             spilled: is_get && self.records.is_spilled(&location),
+            found: false,
             own: false,
             own_after: is_get.then_some(0),
             told: 0,
@@ -295,7 +301,9 @@ impl<P: Plan> Dht<P> {
                 return;
             }
             visit.working = true;
-            self.begin_work(handle);
+            if !visit.widened {
+                self.begin_work(handle);
+            }
         }
         self.work(handle);
     }
@@ -359,6 +367,20 @@ impl<P: Plan> Dht<P> {
         }
     }
 
+    /// Looks for as many as a reply names, once: the nearest were not enough. False when that was done before.
+    fn widen(&mut self, handle: Handle) -> bool {
+        let Some(visit) = self.visits.get_mut(handle) else {
+            return false;
+        };
+        let wider = visit.lookup.want() < K;
+        if wider {
+            visit.lookup.widen(K);
+            (visit.working, visit.widened) = (false, true);
+            self.touch(handle);
+        }
+        wider
+    }
+
     /// Queues one request of the second phase. False: wait.
     fn request_work(&mut self, handle: Handle, contact: &Contact, tag: Tag) -> bool {
         let Some(visit) = self.visits.get_mut(handle) else {
@@ -407,7 +429,11 @@ impl<P: Plan> Dht<P> {
         let Some(visit) = self.visits.get(handle) else {
             return;
         };
-        if !visit.lookup.is_waiting_for_work() && visit.own_after.is_none() {
+        if visit.lookup.is_waiting_for_work() || visit.own_after.is_some() {
+            return;
+        }
+        // That there is nothing is only believed when enough nodes say so: the nearest may be new, or full.
+        if visit.found || visit.depth > 0 || !self.widen(handle) {
             self.end_get_visit(handle);
         }
     }
@@ -480,11 +506,13 @@ impl<P: Plan> Dht<P> {
         let held = self.records.read(self.now, &location, get.kinds, 0);
         if op.owner != Some(Owner::Application) {
             visit.own_after = { held }.next().map(|_| 0);
+            visit.found |= visit.own_after.is_some();
             self.own_reads |= visit.own_after.is_some();
             return;
         }
         visit.own_after = None;
         for held in held {
+            visit.found = true;
             if let Ok(record) = Record::decode(held.bytes) {
                 let (values, parked) = (&mut self.values, &mut self.parked);
                 get.complete &= keep_value::<P>(values, parked, op_handle, &record, &mut get.count);
@@ -548,8 +576,7 @@ impl<P: Plan> Dht<P> {
             Ok(()) => put.tally.accepted += 1,
             Err(PutError::Full) => put.tally.full += 1,
             Err(PutError::Older(_) | PutError::Refused(_)) => put.tally.refused += 1,
-            // As if it were not there: the next nearest takes its place.
-            Err(PutError::NoRoom) => {}
+            Err(PutError::NoRoom) => put.tally.busy += 1,
         }
     }
 
@@ -567,7 +594,7 @@ impl<P: Plan> Dht<P> {
                 .iter()
                 .filter(|c| c.state == State::Working)
                 .count();
-            let enough = usize::from(put.tally.all()) + under_way >= REPLICATION;
+            let enough = usize::from(put.tally.settled()) + under_way >= REPLICATION;
             let next = candidates
                 .iter()
                 .find(|c| c.state == State::Answered && !enough);
@@ -578,6 +605,7 @@ impl<P: Plan> Dht<P> {
                     }
                 }
                 None if under_way > 0 => return,
+                None if !enough && self.widen(handle) => return,
                 None => break,
             }
         }
