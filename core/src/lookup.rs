@@ -108,6 +108,8 @@ pub struct Lookup<P: Plan> {
     /// What is waited for at the end.
     patience: Patience,
     requests: u16,
+    /// Candidates that are not farther than this do not count.
+    beyond: Option<Distance>,
     /// Nearest first.
     candidates: P::Candidates,
     /// The neighbourhood of each first ping, where that counts.
@@ -123,6 +125,7 @@ impl<P: Plan> Lookup<P> {
             want: u8::try_from(want).unwrap_or(u8::MAX),
             patience,
             requests: 0,
+            beyond: None,
             candidates: P::Candidates::EMPTY,
             pinged: P::Pinged::EMPTY,
         }
@@ -140,15 +143,30 @@ impl<P: Plan> Lookup<P> {
         usize::from(self.want)
     }
 
+    /// Whether as many candidates are known as fit, and farther ones were perhaps forgotten.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.candidates.is_full()
+    }
+
     /// The candidates, nearest first.
     #[must_use]
     pub fn candidates(&self) -> &[Candidate] {
         self.candidates.as_slice()
     }
 
-    /// Goes on until `want` of the nearest have answered.
+    /// Goes on until `want` of the nearest have answered. Where no more candidates fit, those that there are make
+    /// place, and only farther ones count from then on: add those that are known again.
     pub fn widen(&mut self, want: usize) {
-        self.want = self.want.max(u8::try_from(want).unwrap_or(u8::MAX));
+        let mut want = want;
+        if self.candidates.is_full()
+            && let Some(farthest) = self.candidates.last()
+        {
+            want = want.saturating_sub(self.candidates.len());
+            self.beyond = Some(self.distance(&farthest.contact.id));
+            self.candidates.clear();
+        }
+        self.want = u8::try_from(want).unwrap_or(u8::MAX);
     }
 
     /// Adds a contact of the own table, `hops` steps away: 0 for where the lookup begins.
@@ -194,6 +212,9 @@ impl<P: Plan> Lookup<P> {
             return;
         }
         let distance = self.distance(&id);
+        if self.beyond.is_some_and(|beyond| distance <= beyond) {
+            return;
+        }
         let at = self
             .candidates
             .as_slice()

@@ -175,7 +175,7 @@ pub struct Board<C = Ed25519>(PhantomData<fn() -> C>);
 impl<C: Crypto + 'static> Plan for Board<C> {
     type Crypto = C;
 
-    type RecordBytes = Arena<{ 8 << 10 }, 32>;
+    type RecordBytes = Arena<{ 7 << 10 }, 32>;
     type RecordEntries = Fixed<records::Entry, 32>;
     type RecordIndex = Scan;
     type RecordSources = records::Recount;
@@ -186,7 +186,7 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     type RequestIndex = Scan;
     type Outgoing = Fixed<Option<Handle>, 6>;
 
-    type Overlay = Kademlia<Fixed<Entry, 32>, Fixed<Spare, 1>, Fixed<Silent, 3>>;
+    type Overlay = Kademlia<Fixed<Entry, 32>, Fixed<Spare, 1>, Fixed<Silent, 2>>;
     type Candidates = Fixed<Candidate, 12>;
     type Pinged = Fixed<u16, 64>;
 
@@ -197,8 +197,8 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     type Digests = Fixed<u64, 4>;
     type Parked = Arena<960, 4>;
     type Values = Fixed<Value, 2>;
-    type Replies = Fixed<Option<Reply>, 4>;
-    type Notices = Fixed<Option<Notice>, 4>;
+    type Replies = Fixed<Option<Reply>, 3>;
+    type Notices = Fixed<Option<Notice>, 3>;
     type Recent = Fixed<Recent, 1>;
     type Bootstraps = Fixed<PackedAddr, 2>;
     type Saved = Fixed<Contact, 1>;
@@ -317,6 +317,6 @@ impl<C: Crypto + 'static> Plan for Server<C> {
 #[cfg(target_pointer_width = "32")]
 const _: () = assert!(size_of::<records::Records<Board>>() <= 9_600);
 #[cfg(target_pointer_width = "32")]
-const _: () = assert!(size_of::<crate::dht::Dht<Board>>() <= 16_600);
+const _: () = assert!(size_of::<crate::dht::Dht<Board>>() <= 15_500);
 #[cfg(target_pointer_width = "32")]
 const _: () = assert!(size_of::<crate::timeline::Timeline<Board>>() <= 10_500);

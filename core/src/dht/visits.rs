@@ -369,16 +369,23 @@ impl<P: Plan> Dht<P> {
 
     /// Looks for as many as a reply names, once: the nearest were not enough. False when that was done before.
     fn widen(&mut self, handle: Handle) -> bool {
-        let Some(visit) = self.visits.get_mut(handle) else {
+        let Some(visit) = self.visits.get(handle) else {
             return false;
         };
-        let wider = visit.lookup.want() < K;
-        if wider {
-            visit.lookup.widen(K);
-            (visit.working, visit.widened) = (false, true);
-            self.touch(handle);
+        let all_were_seen = visit.lookup.want() >= K && !visit.lookup.is_full();
+        if visit.widened || all_were_seen {
+            return false;
         }
-        wider
+        let (entries, _) = self.nearest_entries(visit.lookup.target());
+        if let Some(visit) = self.visits.get_mut(handle) {
+            visit.lookup.widen(K);
+            for entry in entries.iter().flatten() {
+                visit.lookup.add_known(entry, 0);
+            }
+            (visit.working, visit.widened) = (false, true);
+        }
+        self.touch(handle);
+        true
     }
 
     /// Queues one request of the second phase. False: wait.
