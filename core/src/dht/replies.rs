@@ -271,7 +271,7 @@ impl<P: Plan> Dht<P> {
                     rtt.sample(ms);
                 }
                 self.on_first_ping(pending, |lookup| {
-                    lookup.pinged(contact, datagram.token, rtt)
+                    lookup.pinged(contact, datagram.token, rtt);
                 });
             }
             (

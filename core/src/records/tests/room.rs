@@ -106,7 +106,7 @@ fn large(n: u8, sequence: u64) -> Vec<u8> {
 fn just_enough_small_records_go_for_a_large_one() {
     let (len, least) = (large(0, 5).len(), small(0).len());
     let mut holder = BoardHolder::new();
-    for n in 1..=8 {
+    for n in 1..=6 {
         assert!(holder.put(START, &fresh(&large(2 * n, 5))).is_ok());
     }
     let mut smalls = 0;
@@ -125,7 +125,7 @@ fn just_enough_small_records_go_for_a_large_one() {
 #[test]
 fn where_all_that_may_go_is_too_little_nothing_goes() {
     let mut holder = BoardHolder::new();
-    for n in 1..=9 {
+    for n in 1..=8 {
         assert!(holder.put(START, &fresh(&large(2 * n, 5))).is_ok());
     }
     assert!(holder.put(START, &fresh(&small(1))).is_ok());
@@ -144,13 +144,13 @@ fn where_all_that_may_go_is_too_little_nothing_goes() {
 #[test]
 fn a_replacement_that_does_not_fit_leaves_the_old_record() {
     let mut holder = BoardHolder::new();
-    let others: Vec<_> = (1..10).map(|n| large(2 * n, 5)).collect();
+    let others: Vec<_> = (1..9).map(|n| large(2 * n, 5)).collect();
     let kept = small(0);
     assert!(holder.put(START, &fresh(&kept)).is_ok());
     for bytes in &others {
         assert!(holder.put(START, &fresh(bytes)).is_ok());
     }
-    let room = 8192 - holder.records.used_bytes();
+    let room = holder.records.bytes_max() - holder.records.used_bytes();
     let longer = large(0, 6);
     assert!(longer.len() > kept.len() + room, "{room}");
     holder.refuses(START, &fresh(&longer), PutError::Full);
