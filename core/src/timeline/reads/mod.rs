@@ -168,9 +168,8 @@ pub struct Read<P: Plan> {
     phase: Phase,
     job: Handle,
     stranger: Stranger,
-    /// The next own post to be shown, and how many may still be.
+    /// The next own post to be shown.
     own: PostId,
-    own_left: u16,
     /// Somebody could not be read.
     incomplete: bool,
     readings: P::Readings,
@@ -282,7 +281,6 @@ impl<P: Plan> Exchange<P> {
                 lease_until: now,
             },
             own: PostId::NONE,
-            own_left: P::READ_POSTS_MAX,
             incomplete: false,
             readings,
             lookups: P::Lookups::EMPTY,
