@@ -159,7 +159,7 @@ impl Cast {
         let player = self.player(place)?;
         let client = Client::new(&player.home, ANSWER_WITHIN);
         client.call(command, arguments).map_err(|failure| {
-            let what = format!("{} could not {command}: {failure}", player.name);
+            let what = format!("{}: {}: {}", player.name, failure.what, failure.why);
             broken(what, player.last_words())
         })
     }
@@ -167,7 +167,7 @@ impl Cast {
     /// As [`ask`](Self::ask), for what may be too early: what was refused is something to try again.
     pub fn attempt(&self, place: usize, command: &str, arguments: Value) -> Result<Answer, String> {
         let answer = self.ask(place, command, arguments);
-        answer.map_err(|failure| failure.to_string())
+        answer.map_err(|failure| format!("{} ({})", failure.what, failure.why))
     }
 
     /// Looks again and again until `look` sees something, or fails with what it saw last.
