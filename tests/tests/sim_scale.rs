@@ -1,0 +1,62 @@
+//! One person with many followers and many posts: all are found, and no record outgrows a datagram.
+
+use std::collections::BTreeSet;
+
+use strandline_core::wire::DATAGRAM_LEN_MAX;
+use strandline_tests::sim::{Cryptography, World, secs};
+
+#[test]
+fn four_hundred_followers_of_one_are_all_listed() {
+    // The original design lost followers from 160 on: one record for all of them.
+    let mut world = World::with_cryptography(1, Cryptography::StandIn);
+    let hosts = world.joined(401, 0);
+    let (Some((&followed, followers)), Some(&asker)) = (hosts.split_first(), hosts.last()) else {
+        return;
+    };
+    let expected: BTreeSet<_> = followers.iter().map(|host| world.user(*host)).collect();
+    for some in followers.chunks(50) {
+        for follower in some {
+            world.begin_follow(*follower, followed);
+        }
+        world.run_for(secs(15));
+    }
+    let (listed, complete) = world.followers(asker, followed);
+    assert_eq!(listed.len(), 400, "nobody twice");
+    assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), expected);
+    assert!(complete);
+    assert!(world.tally().datagram_len_max <= DATAGRAM_LEN_MAX);
+}
+
+#[test]
+fn a_thousand_posts_of_one_are_all_read() {
+    // The original design broke at 36 kept posts.
+    let mut world = World::with_cryptography(2, Cryptography::StandIn);
+    let hosts = world.joined(12, 0);
+    let [author, reader, late, ..] = *hosts.as_slice() else {
+        return;
+    };
+    world.within_ms = 60_000;
+    world.follow(reader, author);
+    world.follow(late, author);
+    for n in 1..=1_000 {
+        assert_eq!(world.post(author, &format!("post {n}")), n);
+    }
+    world.run_for(secs(2)); // A head is signed anew at most once a second.
+    let expected: Vec<_> = (1..=1_000).rev().map(|n| format!("{n} post {n}")).collect();
+    let read = world.timeline(reader);
+    assert_eq!(read.complete, Some(true), "{:?}", read.missing);
+    assert!(
+        read.of(world.user(author)) == expected,
+        "{} posts",
+        read.posts.len()
+    );
+    world.run_for(secs(5));
+    world.crash(author);
+    let read = world.timeline(late);
+    assert!(
+        read.of(world.user(author)) == expected,
+        "{} kept posts",
+        read.posts.len()
+    );
+    assert!(world.tally().datagram_len_max <= DATAGRAM_LEN_MAX);
+}
