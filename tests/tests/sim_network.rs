@@ -29,7 +29,7 @@ fn in_a_lossy_world_every_lookup_ends_and_every_stored_record_is_found() {
     let (_, summary) = day(1, 1_000, 10, 2, 0);
     assert_eq!(summary.lookups.good, summary.lookups.all);
     assert!(summary.lookups.all > 1_500, "{summary:?}");
-    assert!(summary.found.all > 700, "{summary:?}");
+    assert!(summary.found.all > 500, "{summary:?}");
     assert_eq!(summary.found.good, summary.found.all);
     assert_eq!(summary.running, 0, "{summary:?}");
 }
