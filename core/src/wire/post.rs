@@ -20,7 +20,7 @@ pub type Salt = [u8; 16];
 pub enum PostKind {
     /// A text.
     Text,
-    /// Numbers before this one were lost with the author's storage; `prev` is all zero and the text empty.
+    /// Numbers before this one were lost with the author's storage; the text is empty.
     Gap,
     /// Something of a later version.
     Other(u8),
@@ -59,7 +59,7 @@ pub struct Header<'a> {
     pub seq: u64,
     /// When the author wrote it, Unix ms; 0 without a clock.
     pub time_ms: u64,
-    /// Hash of the header before; all zero for the first post and after a gap.
+    /// Hash of the header before; all zero for the first post. Of a gap: the newest post that was recovered, if any.
     pub prev: Digest,
     /// See [`PostKind`].
     pub kind: u8,
