@@ -155,18 +155,18 @@ impl<P: Plan> Lookup<P> {
         self.candidates.as_slice()
     }
 
-    /// Goes on until `want` of the nearest have answered. Where no more candidates fit, those that there are make
-    /// place, and only farther ones count from then on: add those that are known again.
+    /// Goes on until `want` of the nearest have answered. In a table that holds fewer, those that are over make
+    /// place, and only farther ones are added from then on: add those that are known again.
     pub fn widen(&mut self, want: usize) {
-        let mut want = want;
-        if self.candidates.is_full()
-            && let Some(farthest) = self.candidates.last()
-        {
-            want = want.saturating_sub(self.candidates.len());
-            self.beyond = Some(self.distance(&farthest.contact.id));
-            self.candidates.clear();
+        let mut left = want;
+        if P::Candidates::CAPACITY < want {
+            let is_over = |c: &Candidate| c.state.is_answered() || c.state == State::Failed;
+            let farthest = self.candidates.iter().rfind(|c| is_over(c));
+            self.beyond = farthest.map(|c| self.distance(&c.contact.id));
+            left = left.saturating_sub(self.answered_ones().count());
+            self.candidates.retain(|c| !is_over(c));
         }
-        self.want = u8::try_from(want).unwrap_or(u8::MAX);
+        self.want = u8::try_from(left).unwrap_or(u8::MAX);
     }
 
     /// Adds a contact of the own table, `hops` steps away: 0 for where the lookup begins.

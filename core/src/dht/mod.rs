@@ -383,8 +383,12 @@ impl<P: Plan> Dht<P> {
         }
     }
 
-    /// Pings a node. Left out when as many requests as fit are under way: there is always a next time.
+    /// Pings a node. Left out when a request to it is under way, and when as many as fit are: there is always a
+    /// next time.
     fn probe(&mut self, peer: Peer) {
+        if self.rpc.is_asking(&peer.addr) {
+            return;
+        }
         let _ = self
             .rpc
             .request(self.now, &mut self.rng, peer, Tag::Probe, Repeat::Once);
