@@ -472,6 +472,7 @@ impl<P: Plan> Node<P> {
                 now,
                 key,
                 Kinds::of(&[Kind::Value]),
+                None,
                 Owner::Application,
                 within_ms,
             )

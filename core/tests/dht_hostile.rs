@@ -516,6 +516,7 @@ fn a_holder_with_endless_pages_is_read_for_a_bounded_time() {
         now,
         Key::from_bytes([1; 32]),
         Kinds::ALL,
+        None,
         Owner::Timeline(2),
         WITHIN_MS,
     )
@@ -548,6 +549,7 @@ fn a_holder_with_endless_pages_is_read_for_a_bounded_time() {
         now,
         Key::from_bytes([1; 32]),
         Kinds::ALL,
+        None,
         Owner::Timeline(3),
         WITHIN_MS,
     )
@@ -571,6 +573,7 @@ fn records_that_do_not_belong_are_dropped_and_counted() {
         NOW,
         key,
         Kinds::of(&[Kind::Value]),
+        None,
         Owner::Timeline(2),
         WITHIN_MS,
     )

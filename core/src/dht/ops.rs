@@ -5,7 +5,7 @@
 //! until the result was polled or it was cancelled; with its slot go its visits, values and parked bytes.
 
 use crate::bounded::{BlobId, Blobs, Handle, List};
-use crate::id::{Key, NodeId};
+use crate::id::{Key, NodeId, UserId};
 use crate::output::Busy;
 use crate::overlay::{K, Overlay, REPLICATION};
 use crate::plan::Plan;
@@ -223,7 +223,8 @@ impl<P: Plan> Dht<P> {
     /// Reads the records of these kinds at `key` and, where it spilled over, at its shards, from the nearest
     /// holders. The timeline gets them as they come, from [`Dht::handle_datagram`] and [`Dht::poll_local`], each
     /// copy; the application gets the newest value of each author and page when the get ends, and no other kind.
-    /// Values beyond the plan's room for them are left out, and the result is not complete.
+    /// With an `author` only the shards where that author's records are get read: one a level instead of sixteen;
+    /// of the records of others there are those that lie on the way. Values beyond the plan's room for them are left out, and the result is not complete.
     ///
     /// # Errors
     /// [`Busy`].
@@ -232,6 +233,7 @@ impl<P: Plan> Dht<P> {
         now: Instant,
         key: Key,
         kinds: Kinds,
+        author: Option<&UserId>,
         owner: Owner,
         within_ms: u32,
     ) -> Result<OpId, Busy> {
@@ -242,7 +244,7 @@ impl<P: Plan> Dht<P> {
         };
         let get = Get {
             kinds,
-            frontier: Frontier::ROOT,
+            frontier: Frontier::root(author),
             count: 0,
             answered: 0,
             complete: true,

@@ -47,18 +47,26 @@ const _: () = assert!(DEPTH_MAX as u32 * 4 <= u32::BITS);
 /// The locations of a get that are still to be visited.
 pub struct Frontier<P: Plan> {
     started: u16,
+    /// The first bits of the only author whose shards are visited; `None`: everybody's.
+    only: Option<u32>,
     /// The deepest last: it goes first, so that the list stays short.
     shards: P::Frontier,
     plan: PhantomData<fn() -> P>,
 }
 
 impl<P: Plan> Frontier<P> {
-    /// Only the key itself.
-    pub(super) const ROOT: Self = Self {
-        started: 0,
-        shards: P::Frontier::EMPTY,
-        plan: PhantomData,
-    };
+    /// Only the key itself, so far.
+    pub(super) fn root(author: Option<&UserId>) -> Self {
+        Self {
+            started: 0,
+            only: author.map(|author| {
+                let [a, b, c, d, ..] = *author.as_bytes();
+                u32::from_be_bytes([a, b, c, d])
+            }),
+            shards: P::Frontier::EMPTY,
+            plan: PhantomData,
+        }
+    }
 
     fn is_empty(&self) -> bool {
         self.started > 0 && self.shards.is_empty()
@@ -79,7 +87,7 @@ impl<P: Plan> Frontier<P> {
         let [a, b, c, d, ..] = extend_prefix(&bytes, shard.depth, shard.digit);
         let place = (shard.depth + 1, u32::from_be_bytes([a, b, c, d]));
         shard.digit += 1;
-        if shard.digit == 16 {
+        if shard.digit == 16 || self.only.is_some() {
             self.shards.pop();
         }
         Some(place)
@@ -87,6 +95,7 @@ impl<P: Plan> Frontier<P> {
 
     /// Adds the shards of a full location; false when there is no room, or they are too deep or too many.
     fn push(&mut self, depth: u8, prefix: u32) -> bool {
+        let first = self.only.map_or(0, |author| digit_at(author, depth));
         depth < DEPTH_MAX
             && self.started < LOCATIONS_MAX
             && self
@@ -94,7 +103,7 @@ impl<P: Plan> Frontier<P> {
                 .push(Shard {
                     prefix,
                     depth,
-                    digit: 0,
+                    digit: first,
                 })
                 .is_ok()
     }
@@ -733,6 +742,13 @@ fn keep_value<P: Plan>(
     }
     *count += 1;
     true
+}
+
+/// The digit of 4 bits at `depth`, from the highest bits on.
+fn digit_at(prefix: u32, depth: u8) -> u8 {
+    let digits = prefix.checked_shl(u32::from(depth) * 4).unwrap_or(0);
+    let [highest, ..] = digits.to_be_bytes();
+    highest >> 4
 }
 
 /// A prefix as the leading bytes of an id.

@@ -4,7 +4,7 @@
 //! So each part can be tested with literals. Invariant: every operation that was begun is answered once, or its tag is
 //! stale.
 
-use crate::id::Key;
+use crate::id::{Key, UserId};
 use crate::wire::record::Kinds;
 
 /// An operation of the DHT that a part wants.
@@ -16,6 +16,8 @@ pub enum Ask {
         key: Key,
         /// Of which kinds.
         kinds: Kinds,
+        /// Who wrote what is looked for, if only one can have: see [`Dht::get`](crate::dht::Dht::get).
+        author: Option<UserId>,
     },
     /// Store a record: the first `len` bytes of the buffer.
     Put {

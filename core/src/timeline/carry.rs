@@ -120,7 +120,9 @@ impl<P: Plan> Timeline<P> {
         while let Some(asking) = self.poll_ask(now, &mut buf) {
             let (owner, within_ms) = (Owner::Timeline(asking.tag), asking.within_ms);
             let result = match asking.ask {
-                Ask::Get { key, kinds } => dht.get(now, key, kinds, owner, within_ms),
+                Ask::Get { key, kinds, author } => {
+                    dht.get(now, key, kinds, author.as_ref(), owner, within_ms)
+                }
                 Ask::Put { len } => {
                     dht.put(now, buf.get(..len).unwrap_or_default(), owner, within_ms)
                 }

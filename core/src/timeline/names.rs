@@ -191,6 +191,7 @@ impl<P: Plan> Names<P> {
             ask: Ask::Get {
                 key: Key::of_name::<P::Crypto>(&resolution.handle.name),
                 kinds: Kinds::of(&[Kind::Claim]),
+                author: None,
             },
             within_ms: u32::try_from(within_ms).unwrap_or(u32::MAX),
         })

@@ -155,6 +155,7 @@ impl Recovery {
             ask: Ask::Get {
                 key: Key::of_user::<P::Crypto>(&state.me.user()),
                 kinds,
+                author: None,
             },
             within_ms: GET_MS,
         })

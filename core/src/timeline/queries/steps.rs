@@ -23,7 +23,9 @@ impl<P: Plan> Queries<P> {
             let ask = match query.stage {
                 Stage::Getting(kinds) => {
                     let key = Key::of_user::<P::Crypto>(&query.user);
-                    Ask::Get { key, kinds }
+                    // Follow records are their followers'; all else that counts is the user's own.
+                    let author = (!kinds.contains(Kind::Follow)).then_some(query.user);
+                    Ask::Get { key, kinds, author }
                 }
                 Stage::Putting(put) => {
                     let Some(len) = query.statement(put).sign(now, state, buf) else {

@@ -68,7 +68,7 @@ impl Rig {
 
     fn answer(&mut self, now: Instant, asking: &Asking, buf: &[u8]) {
         match asking.ask {
-            Ask::Get { key, kinds } => {
+            Ask::Get { key, kinds, .. } => {
                 for (bytes, age_ms) in self.held.clone() {
                     let record = Record::decode(&bytes).unwrap();
                     if record.key != key || !kinds.contains(record.kind) {

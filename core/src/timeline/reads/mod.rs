@@ -331,19 +331,23 @@ impl<P: Plan> Exchange<P> {
             let lookup = read
                 .begin_lookup(tag)
                 .map(|at| (at, LOOKUP_KINDS, read.phase_ends()));
+            // A profile lies on its author's way; sightings by others that lie elsewhere are only hints.
+            let is_lookup = lookup.is_some();
             let asked =
                 lookup.or_else(|| Some((read.begin_search(tag)?, SEARCH_KINDS, read.deadline)));
             let Some((at, kinds, until)) = asked else {
                 continue;
             };
             self.reads.serial = serial;
-            let key = Key::of_user::<P::Crypto>(&self.user_at(handle, at)?);
+            let user = self.user_at(handle, at)?;
+            let key = Key::of_user::<P::Crypto>(&user);
+            let author = is_lookup.then_some(user);
             let within_ms = u32::try_from(until.since_ms(self.now))
                 .unwrap_or(u32::MAX)
                 .max(1);
             return Some(Asking {
                 tag,
-                ask: Ask::Get { key, kinds },
+                ask: Ask::Get { key, kinds, author },
                 within_ms,
             });
         }
