@@ -105,7 +105,7 @@ impl<P: Plan> AnyDht for Dht<P> {
             .query()
     }
     fn get(&mut self, now: Instant, key: Key, owner: Owner) -> QueryId {
-        Dht::get(self, now, key, Kinds::ALL, owner, WITHIN_MS)
+        Dht::get(self, now, key, Kinds::ALL, None, owner, WITHIN_MS)
             .unwrap()
             .query()
     }

@@ -586,7 +586,7 @@ impl<P: Plan<Crypto = Ed25519>> World<P> {
     fn answer_asks(&mut self, who: usize) {
         let person = &mut self.people[who];
         while let Some(asking) = person.exchange.poll_ask() {
-            let Ask::Get { key, kinds } = asking.ask else {
+            let Ask::Get { key, kinds, .. } = asking.ask else {
                 panic!("reads only get")
             };
             for bytes in &self.records {
