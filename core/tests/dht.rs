@@ -22,7 +22,7 @@ use strandline_core::rng::{Rng, Seed};
 use strandline_core::rules::Rule;
 use strandline_core::time::Instant;
 use strandline_core::wire::NetworkId;
-use strandline_core::wire::record::{Draft, Kind, Kinds};
+use strandline_core::wire::record::{Draft, Kind, Kinds, Record};
 
 const NETWORK: NetworkId = NetworkId(*b"test");
 const WITHIN_MS: u32 = 10_000;
@@ -41,6 +41,7 @@ trait AnyDht {
     fn find(&mut self, now: Instant, key: Key) -> QueryId;
     fn put(&mut self, now: Instant, record: &[u8]) -> QueryId;
     fn get(&mut self, now: Instant, key: Key, owner: Owner) -> QueryId;
+    fn get_of(&mut self, now: Instant, key: Key, author: &UserId) -> QueryId;
     fn send(&mut self, now: Instant, key: Key, bytes: &[u8]) -> QueryId;
     fn leave(&mut self, now: Instant) -> QueryId;
     fn restore_contact(&mut self, now: Instant, id: NodeId, addr: SocketAddr);
@@ -106,6 +107,12 @@ impl<P: Plan> AnyDht for Dht<P> {
     }
     fn get(&mut self, now: Instant, key: Key, owner: Owner) -> QueryId {
         Dht::get(self, now, key, Kinds::ALL, None, owner, WITHIN_MS)
+            .unwrap()
+            .query()
+    }
+    fn get_of(&mut self, now: Instant, key: Key, author: &UserId) -> QueryId {
+        let (kinds, owner) = (Kinds::ALL, Owner::Application);
+        Dht::get(self, now, key, kinds, Some(author), owner, WITHIN_MS)
             .unwrap()
             .query()
     }
@@ -608,6 +615,20 @@ fn three_hundred_records_at_one_key_spill_into_shards_and_are_all_found() {
                 complete: true
             }
         );
+    }
+    // Whoever wants one author's takes that one's way alone.
+    for n in [0, 100, 200, 299] {
+        let record = value(n, key(1), 1, &all[n]);
+        let author = Record::decode(&record).unwrap().author;
+        let query = world.hosts[5].dht.get_of(world.now, key(1), &author);
+        let outcome = world.outcome(5, query);
+        assert!(
+            matches!(outcome, Outcome::Found { complete: true, .. }),
+            "{n}: {outcome:?}"
+        );
+        let values = std::mem::take(&mut world.hosts[5].heard.values);
+        assert!(values.contains(&all[n]), "{n}");
+        assert!(values.len() < 150, "the shards of others were not read");
     }
     // The layer above gets every copy as it comes, its own node's among them.
     world.hosts[3]

@@ -232,3 +232,35 @@ fn the_farthest_makes_place_and_farther_ones_find_none() {
         contact(100 + u16::try_from(len).unwrap_or(0) - 2)
     );
 }
+
+#[test]
+fn widening_goes_on_with_those_that_were_not_asked() {
+    // A server's table holds many more than are wanted: nobody is forgotten, and nobody is asked twice.
+    let everybody = |_| (1..=60).map(contact).collect();
+    let mut server = lookup::<Server>(8);
+    server.add_named(contact(60), 0);
+    let (_, asked) = run(&mut server, everybody);
+    assert!(server.is_full());
+    server.widen(20);
+    let (_, more) = run(&mut server, everybody);
+    let asked: BTreeSet<_> = asked.into_iter().chain(more.iter().copied()).collect();
+    assert!((1..=20).all(|n| asked.contains(&contact(n).addr)));
+    assert!(!more.is_empty() && server.answered_ones().count() >= 20);
+
+    // In a board's those that are over make place, and only for farther ones.
+    let mut board = lookup::<Board>(8);
+    board.add_named(contact(60), 0);
+    let (_, first) = run(&mut board, everybody);
+    let over: BTreeSet<_> = board.answered_ones().map(|c| c.contact.addr).collect();
+    assert!((1..=8).all(|n| over.contains(&contact(n).addr)));
+    board.widen(20);
+    for n in 1..=60 {
+        board.add_named(contact(n), 1);
+    }
+    let (_, more) = run(&mut board, everybody);
+    assert!(
+        more.iter().all(|addr| !first.contains(addr)),
+        "nobody twice"
+    );
+    assert!((9..=20).all(|n| more.contains(&contact(n).addr) || over.contains(&contact(n).addr)));
+}
