@@ -18,7 +18,7 @@ use crate::lookup::Candidate;
 use crate::overlay::kademlia::Kademlia;
 use crate::overlay::{Entry, Overlay, Silent, Spare};
 use crate::records;
-use crate::rpc::Pending;
+use crate::rpc::{Pending, Unreached};
 use crate::timeline::errands::Errand;
 use crate::timeline::people::{Followed, Follower};
 use crate::timeline::reads::{Lookup, Read, Reading, Search};
@@ -55,6 +55,8 @@ pub trait Plan: Sized + 'static {
     type RequestIndex: Index;
     /// Requests to be sent: as many places as [`Plan::Requests`].
     type Outgoing: List<Option<Handle>>;
+    /// Strangers that did not answer of late.
+    type Unreached: List<Unreached>;
 
     // DHT: contacts and lookups.
 
@@ -185,6 +187,7 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     type Requests = Fixed<Slot<Pending>, 6>;
     type RequestIndex = Scan;
     type Outgoing = Fixed<Option<Handle>, 6>;
+    type Unreached = Fixed<Unreached, 4>;
 
     type Overlay = Kademlia<Fixed<Entry, 32>, Fixed<Spare, 1>, Fixed<Silent, 2>>;
     type Candidates = Fixed<Candidate, 12>;
@@ -260,6 +263,7 @@ impl<C: Crypto + 'static> Plan for Server<C> {
     type Requests = Grown<Slot<Pending>, 4_096>;
     type RequestIndex = Hashed;
     type Outgoing = Grown<Option<Handle>, 4_096>;
+    type Unreached = Grown<Unreached, 256>;
 
     type Overlay = Kademlia<Grown<Entry, 5_120>, Grown<Spare, 128>, Grown<Silent, 256>>;
     type Candidates = Grown<Candidate, 48>;

@@ -23,6 +23,8 @@ pub const TIMEOUT_MAX_MS: u16 = 2_000;
 pub const TIMEOUT_UNKNOWN_MS: u16 = 1_000;
 /// An answer is late, and others are asked meanwhile, no sooner than after this time in ms.
 pub const LATE_MIN_MS: u16 = 20;
+/// A stranger that did not answer a ping is not pinged again for this time, in ms, whoever names it.
+pub const UNREACHED_MS: u64 = 2_000;
 /// How long a token is given out, in seconds; it is accepted for one epoch more.
 pub const TOKEN_EPOCH_S: u64 = 60 * 60;
 
@@ -250,6 +252,13 @@ pub enum Repeat {
     Once,
 }
 
+/// A stranger that did not answer its first ping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unreached {
+    addr: PackedAddr,
+    until: Instant,
+}
+
 /// What a time-out meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expired {
@@ -269,6 +278,8 @@ pub struct Rpc<P: Plan> {
     /// From transaction to slot.
     index: P::RequestIndex,
     outgoing: Ring<Handle, P::Outgoing>,
+    /// The oldest first.
+    unreached: P::Unreached,
     /// No later than the first time-out.
     wake: Option<Instant>,
     /// Over all peers: what to expect of one that was never asked.
@@ -286,6 +297,7 @@ impl<P: Plan> Rpc<P> {
             pending: Slab::EMPTY,
             index: P::RequestIndex::EMPTY,
             outgoing: Ring::EMPTY,
+            unreached: P::Unreached::EMPTY,
             wake: None,
             usual: Rtt::UNKNOWN,
         }
@@ -394,6 +406,25 @@ impl<P: Plan> Rpc<P> {
             return true;
         }
         false
+    }
+
+    /// Notes that a stranger at `addr` did not answer. The one noted longest ago makes place.
+    pub fn note_unreached(&mut self, now: Instant, addr: PackedAddr) {
+        self.unreached
+            .retain(|other| now < other.until && other.addr != addr);
+        if self.unreached.is_full() {
+            self.unreached.remove(0);
+        }
+        let until = now.after_ms(UNREACHED_MS);
+        // Full only when the plan has no places at all: then it may be pinged again.
+        let _ = self.unreached.push(Unreached { addr, until });
+    }
+
+    /// Whether a stranger at `addr` did not answer within the last [`UNREACHED_MS`].
+    #[must_use]
+    pub fn is_unreached(&self, now: Instant, addr: &PackedAddr) -> bool {
+        let mut unreached = self.unreached.iter();
+        unreached.any(|other| other.addr == *addr && now < other.until)
     }
 
     /// Whether any request to `addr` is under way. Looks at every request.

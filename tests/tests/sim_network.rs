@@ -29,9 +29,13 @@ fn in_a_lossy_world_every_lookup_ends_and_every_stored_record_is_found() {
     let (_, summary) = day(1, 1_000, 10, 2, 0);
     assert_eq!(summary.lookups.good, summary.lookups.all);
     assert!(summary.lookups.all > 1_500, "{summary:?}");
-    assert!(summary.found.all > 500, "{summary:?}");
+    assert!(summary.found.all > 700, "{summary:?}");
     assert_eq!(summary.found.good, summary.found.all);
-    assert_eq!(summary.running, 0, "{summary:?}");
+    assert_eq!((summary.running, summary.timed_out), (0, 0), "{summary:?}");
+    // Half of the nodes are boards, and full: here and there fewer than a quorum of the nearest have room.
+    for stored in [summary.stored, summary.follows] {
+        assert!(stored.good * 100 >= stored.all * 99, "{summary:?}");
+    }
 }
 
 #[test]

@@ -502,7 +502,9 @@ impl<P: Plan> Dht<P> {
     /// The second time-out: the contact has failed. One lost ping to a stranger proves nothing about a contact
     /// that somebody says is a stranger.
     pub(super) fn on_silent(&mut self, pending: &Pending) {
-        if !matches!(pending.tag, Tag::Validate { .. }) {
+        if matches!(pending.tag, Tag::Validate { .. }) {
+            self.rpc.note_unreached(self.now, pending.peer.addr);
+        } else {
             let change = self.overlay.failed(self.now, &pending.peer.addr);
             self.on_change(change);
         }

@@ -288,6 +288,10 @@ impl<P: Plan> Dht<P> {
                             visit.lookup.pinged(&contact, entry.token, entry.rtt);
                             continue;
                         }
+                        if self.rpc.is_unreached(self.now, &contact.addr) {
+                            visit.lookup.ping_failed(&contact.addr);
+                            continue;
+                        }
                         if self.rpc.share_ping(&contact.addr) {
                             continue;
                         }

@@ -205,3 +205,19 @@ fn round_trips_are_smoothed_within_their_limits() {
     assert!((50..60).contains(&rtt.smoothed_ms()), "{rtt:?}");
     assert!(rtt.late_ms() < Some(100), "{rtt:?}");
 }
+
+#[test]
+fn a_stranger_that_did_not_answer_is_left_alone_for_a_while() {
+    let mut rpc = Rpc::<Board>::EMPTY;
+    assert!(!rpc.is_unreached(START, &addr(1)));
+    for last in 1..=9 {
+        rpc.note_unreached(START, addr(last));
+    }
+    assert!(!rpc.is_unreached(START, &addr(1)), "it made place");
+    assert!(rpc.is_unreached(START, &addr(9)));
+    let over = START.after_ms(UNREACHED_MS);
+    assert!(rpc.is_unreached(START.after_ms(UNREACHED_MS - 1), &addr(9)));
+    assert!(!rpc.is_unreached(over, &addr(9)));
+    rpc.note_unreached(over, addr(9));
+    assert!(rpc.is_unreached(over, &addr(9)));
+}

@@ -13,9 +13,8 @@ use strandline_core::wire::datagram::{Body, Datagram, NO_TOKEN, Token, Transacti
 
 /// Longest request to an address never heard from, in bytes.
 pub const FIRST_PING_LEN_MAX: usize = 128;
-/// Most such pings to one address within [`PINGS_WINDOW_US`]: after a start, several lookups run at once, and each may
-/// ping it once.
-pub const PINGS_MAX: usize = 24;
+/// Most such pings to one address within [`PINGS_WINDOW_US`].
+pub const PINGS_MAX: usize = 4;
 /// See [`PINGS_MAX`].
 pub const PINGS_WINDOW_US: u64 = 2_000_000;
 
