@@ -3,6 +3,10 @@
 //! is drained; everything that it persisted in a turn is committed at the turn's end and acknowledged after; no peer and no
 //! client can keep the loop from coming round.
 
+mod calls;
+mod ears;
+mod stopper;
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -12,23 +16,19 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
-use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
-use strandline_core::drive::{Handler, Transport, drain};
+use strandline_core::drive::{Transport, drain};
 use strandline_core::name::{Handle, Name};
 use strandline_core::node::Node;
-use strandline_core::output::{
-    CommandError, Event, Outcome, PersistId, Person, QueryId, Restored, Stored, StreamId,
-};
+use strandline_core::output::{Event, PersistId, Person, Restored, Stored, StreamId};
 use strandline_core::plan::Server;
 use strandline_core::rng::Seed;
 use strandline_core::time::{Instant, earliest};
 
-use crate::answer::{Answer, Myself, query_of};
+use crate::answer::Myself;
 use crate::clock::{Date, Timebase};
-use crate::command::{Call, Command};
-use crate::control::{ClientId, Control, Input as Request};
+use crate::control::Control;
 use crate::desk::Desk;
 use crate::entrance::{self, Entrances};
 use crate::failure::{Failure, internal};
@@ -38,11 +38,15 @@ use crate::ntp::TimeServers;
 use crate::options::{Options, config_failure};
 use crate::resolve::Resolver;
 use crate::start::{Storage, entropy, identity_of};
-use crate::status::{self, Trouble, View};
+use crate::status::Trouble;
 use crate::store::Store;
 use crate::streams::{Input, Streams};
 
+use ears::{Ears, Errand, Hearing};
+use stopper::{HALT, LEAVE};
+
 pub use crate::options::PORT;
+pub use stopper::Stopper;
 
 /// Datagrams that are taken in one turn.
 const DATAGRAMS_PER_TURN: usize = 256;
@@ -122,103 +126,6 @@ impl Transport for World {
 
     fn persist(&mut self, id: PersistId, item: Stored<'_>) {
         self.store.persist(id, item);
-    }
-}
-
-/// A command of the host's own, whose end it waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Errand {
-    /// Not begun.
-    Due,
-    /// Core is at it.
-    Running(QueryId),
-    /// It has ended, well or not, or could not even begin.
-    Over,
-}
-
-impl Errand {
-    /// Begun, or refused: then it is over.
-    fn begun(what: &str, query: Result<QueryId, CommandError>) -> Self {
-        match query {
-            Ok(query) => Self::Running(query),
-            Err(error) => {
-                log::info!("cannot {what} now: {error:?}");
-                Self::Over
-            }
-        }
-    }
-
-    fn on_done(&mut self, query: QueryId) {
-        if *self == Self::Running(query) {
-            *self = Self::Over;
-        }
-    }
-}
-
-/// What core's events mean to the host.
-#[derive(Debug)]
-struct Ears {
-    desk: Desk,
-    entrances: Entrances,
-    registering: Errand,
-    leaving: Errand,
-    recovered: bool,
-    trouble: Option<Trouble>,
-}
-
-impl Ears {
-    fn on_event(&mut self, now: Instant, event: &Event<'_>, application: &mut dyn Application) {
-        if let Some(query) = query_of(event) {
-            if let Event::QueryDone { outcome, .. } = event {
-                self.registering.on_done(query);
-                self.leaving.on_done(query);
-                let contacts = if let Outcome::Joined { contacts } = outcome {
-                    *contacts
-                } else {
-                    0
-                };
-                if self.entrances.on_joined(now, query, contacts) {
-                    return;
-                }
-            }
-            self.desk.on_event(query, event);
-            return;
-        }
-        if let Event::Message { from, bytes, .. } = event {
-            log::info!("message from {from}: {}", String::from_utf8_lossy(bytes));
-        } else if let Event::StorageFailed = event {
-            self.trouble(Trouble::StorageFailed);
-        } else if let Event::Forked = event {
-            log::error!("somebody else signs with this user's key: this identity runs elsewhere");
-            self.trouble(Trouble::Forked);
-        } else if let Event::Recovered { next } = event {
-            log::warn!("recovered from the network; the next post has number {next}");
-            // 0: nobody knew a head, and the log stays closed.
-            if *next > 0 {
-                self.recovered = true;
-                self.trouble = self
-                    .trouble
-                    .filter(|trouble| *trouble != Trouble::Recovering);
-            }
-        }
-        application.on_event(event);
-    }
-
-    fn trouble(&mut self, trouble: Trouble) {
-        self.trouble = Some(self.trouble.map_or(trouble, |worse| worse.min(trouble)));
-    }
-}
-
-/// Ears for one drain.
-struct Hearing<'h> {
-    now: Instant,
-    ears: &'h mut Ears,
-    application: &'h mut dyn Application,
-}
-
-impl Handler for Hearing<'_> {
-    fn on_event(&mut self, event: Event<'_>) {
-        self.ears.on_event(self.now, &event, self.application);
     }
 }
 
@@ -569,86 +476,6 @@ impl Host {
         true
     }
 
-    fn take_calls(&mut self, now: Instant, application: &mut dyn Application) {
-        self.control.handle_timeout(now);
-        for _ in 0..CALLS_PER_TURN {
-            match self.control.poll_input(now) {
-                Some(Request::Call { client, name, body }) => {
-                    let begun = Call::read(&name, &body)
-                        .map_err(Answer::from)
-                        .and_then(|call| self.begin(now, client, call));
-                    if let Err(answer) = begun {
-                        self.control.answer(now, client, &answer);
-                    }
-                    self.drain(application);
-                }
-                Some(Request::Gone(client)) => self.ears.desk.on_gone(client),
-                None => return,
-            }
-        }
-    }
-
-    /// Begins a command; `Err` is the answer of one that ends at once.
-    fn begin(&mut self, now: Instant, client: ClientId, call: Call) -> Result<(), Answer> {
-        let within = call.timeout_ms;
-        let node = &mut self.node;
-        let one = |query: Result<QueryId, CommandError>| query.map(|query| vec![query]);
-        let begun = match &call.command {
-            Command::Post { text } => one(node.post(now, text)),
-            Command::Follow { handle } => one(node.follow(now, handle, within)),
-            Command::Unfollow { handle } => one(node.unfollow(now, handle, within)),
-            Command::Timeline { handle, .. } => one(node.timeline(now, handle.as_ref(), within)),
-            Command::Following { handle } => one(node.following(now, handle.as_ref(), within)),
-            Command::Followers { handle } => one(node.followers(now, handle.as_ref(), within)),
-            Command::Whois { handle } => one(node.whois(now, handle, within)),
-            Command::Lookup { key, .. } => one(node.lookup(now, key.key, within)),
-            Command::Put { key, value, ttl_s } => {
-                one(node.put(now, key.key, value.as_bytes(), *ttl_s, within))
-            }
-            Command::Get { key } => one(node.get(now, key.key, within)),
-            Command::Send { key, text } => one(node.send(now, key.key, text.as_bytes(), within)),
-            Command::Export => {
-                let handle = Handle::of(self.me.person.name, &self.me.person.user);
-                let posts = node.timeline(now, Some(&handle), within);
-                posts.and_then(|posts| Ok(vec![posts, node.following(now, None, within)?]))
-            }
-            Command::Whoami => return Err(self.me.answer()),
-            Command::Peers => return Err(status::peers(node)),
-            Command::Status => return Err(self.status(now)),
-            Command::Stop => {
-                self.stopper.ask(LEAVE);
-                return Err(Answer::ok(json!({ "v": 1 })));
-            }
-        };
-        self.ears.desk.begin(now, client, call, begun)
-    }
-
-    fn status(&self, now: Instant) -> Answer {
-        let (datagrams, streams) = (&self.world.datagrams, &self.world.streams);
-        let view = View {
-            me: &self.me,
-            home: self.home.dir(),
-            listen: self.ready.listen,
-            network: &self.network,
-            date: &self.date,
-            traffic: datagrams.traffic(),
-            streams: (streams.count(), streams.refusals()),
-            trouble: self.ears.trouble,
-        };
-        status::status(now, &self.node, &view)
-    }
-
-    /// Answers the jobs that have ended; whether there were any, since a client may have sent its next call ahead.
-    fn answer(&mut self, now: Instant) -> bool {
-        let mut answered = false;
-        let alone = self.node.peers().next().is_none();
-        while let Some((client, answer)) = self.ears.desk.poll_answer(now, &self.me, alone) {
-            self.control.answer(now, client, &answer);
-            answered = true;
-        }
-        answered
-    }
-
     fn say_ready(&mut self, now: Instant, application: &mut dyn Application) {
         let Some(by) = self.ready_by else {
             return;
@@ -702,39 +529,4 @@ enum Turn {
     Left,
     /// Stop on the spot.
     Halted,
-}
-
-/// Stops a [`Host`] from another thread.
-#[derive(Clone, Debug)]
-pub struct Stopper {
-    asked: Arc<AtomicU8>,
-    waker: Arc<Waker>,
-}
-
-const LEAVE: u8 = 1;
-const HALT: u8 = 2;
-
-impl Stopper {
-    /// Asks it to say goodbye to the network and to end, within 2 s.
-    pub fn stop(&self) {
-        self.ask(LEAVE);
-    }
-
-    /// Asks it to end at once, without a word, like a crash.
-    pub fn halt(&self) {
-        self.ask(HALT);
-    }
-
-    fn ask(&self, what: u8) {
-        self.asked.fetch_max(what, Ordering::Relaxed);
-        if let Err(error) = self.waker.wake() {
-            log::warn!("cannot wake the loop: {error}");
-        }
-    }
-
-    /// The first signal asks it to leave, the next one to end.
-    fn on_signal(&self) {
-        let again = self.asked.load(Ordering::Relaxed) >= LEAVE;
-        self.ask(if again { HALT } else { LEAVE });
-    }
 }
