@@ -1,13 +1,13 @@
-//! Answers to commands: gathers what a query yields until it ends, and makes of it the JSON that is the command line's
-//! contract. Owns the shape of every answer but `status`'s ([`crate::status`]), the order of posts, and which outcome is
-//! which exit code. Invariant: what one answer gathers is bounded by [`ANSWER_LEN_MAX`], however much a query yields.
+//! Answers to commands: makes the JSON that is the command line's contract of what a query has yielded ([`Gathered`]). Owns
+//! the shape of every answer but `status`'s ([`crate::status`]), and which outcome is which exit code. Invariant: every
+//! outcome has an answer.
+
+mod gathered;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
-use strandline_core::addr::PackedAddr;
-use strandline_core::id::{NodeId, UserId};
+use strandline_core::id::NodeId;
 use strandline_core::name::{
     FINGERPRINT_CHARS_MAX, FINGERPRINT_CHARS_SHOWN, FINGERPRINT_CHARS_VERIFY, Fingerprint, Handle,
 };
@@ -17,12 +17,9 @@ use strandline_core::output::{
 
 use crate::command::Command;
 use crate::failure::{Exit, Failure};
-use crate::home::hex;
+use gathered::{Place, Shown};
 
-/// Most bytes that one answer gathers.
-pub const ANSWER_LEN_MAX: usize = 64 * 1024 * 1024;
-/// What an item costs besides its text, in bytes.
-const ITEM_LEN: usize = 256;
+pub use gathered::{ANSWER_LEN_MAX, Gathered};
 
 /// What a command line ends with.
 #[derive(Clone, PartialEq, Debug)]
@@ -73,223 +70,6 @@ pub fn query_of(event: &Event<'_>) -> Option<QueryId> {
         | Event::StorageFailed
         | Event::Forked
         | Event::Recovered { .. } => None,
-    }
-}
-
-/// What a query has yielded so far.
-#[derive(Debug)]
-pub struct Gathered {
-    posts: Posts,
-    missing: Vec<(Person, Unreached)>,
-    people: Vec<(Person, Relation)>,
-    profile: Option<Profile>,
-    contacts: Vec<Value>,
-    values: Vec<Value>,
-    len: usize,
-    overflowed: bool,
-}
-
-#[derive(Debug)]
-struct Profile {
-    person: Person,
-    chosen_by: ChosenBy,
-    addr: PackedAddr,
-    online: bool,
-    last: u64,
-    followers: u32,
-}
-
-impl Gathered {
-    /// Nothing yet, for a command.
-    #[must_use]
-    pub fn new(command: &Command) -> Self {
-        let limit = if let Command::Timeline { limit, .. } = command {
-            *limit
-        } else {
-            usize::MAX
-        };
-        Self {
-            posts: Posts::new(limit),
-            missing: Vec::new(),
-            people: Vec::new(),
-            profile: None,
-            contacts: Vec::new(),
-            values: Vec::new(),
-            len: 0,
-            overflowed: false,
-        }
-    }
-
-    /// Takes what an event tells; its query is the caller's to check.
-    pub fn on_event(&mut self, event: &Event<'_>) {
-        let text_len = if let Event::Post { text, .. } = event {
-            text.len()
-        } else if let Event::Value { bytes, .. } = event {
-            bytes.len().saturating_mul(3)
-        } else {
-            0
-        };
-        let len = self.len.saturating_add(text_len).saturating_add(ITEM_LEN);
-        if len > ANSWER_LEN_MAX {
-            self.overflowed = true;
-            return;
-        }
-        match *event {
-            Event::Post {
-                author,
-                log,
-                seq,
-                time_ms,
-                text,
-                via,
-                ..
-            } => {
-                let key = (author.user, log, seq);
-                if let Some(dropped) = self.posts.add(key, author, time_ms, text, via) {
-                    // In place of a longer or shorter one: the sum stays about right.
-                    self.len = len.saturating_sub(dropped.saturating_add(ITEM_LEN));
-                    return;
-                }
-            }
-            Event::Missing { author, reason, .. } => self.missing.push((author, reason)),
-            Event::Person {
-                person, relation, ..
-            } => self.people.push((person, relation)),
-            Event::Profile {
-                person,
-                chosen_by,
-                addr,
-                online,
-                last,
-                followers,
-                ..
-            } => {
-                self.profile = Some(Profile {
-                    person,
-                    chosen_by,
-                    addr,
-                    online,
-                    last,
-                    followers,
-                });
-            }
-            Event::Contact { id, addr, hops, .. } => {
-                self.contacts.push(json!({
-                    "id": id.to_string(), "addr": addr.to_string(), "hops": hops,
-                }));
-            }
-            Event::Value {
-                author,
-                sequence,
-                bytes,
-                ..
-            } => {
-                self.values.push(json!({
-                    "author": author.to_string(),
-                    "seq": sequence,
-                    "value": std::str::from_utf8(bytes).ok(),
-                    "hex": hex(bytes),
-                }));
-            }
-            Event::QueryDone { .. }
-            | Event::Message { .. }
-            | Event::NeighbourUp { .. }
-            | Event::NeighbourDown { .. }
-            | Event::ResponsibilityChanged { .. }
-            | Event::KeyGained { .. }
-            | Event::KeyLost { .. }
-            | Event::StorageFailed
-            | Event::Forked
-            | Event::Recovered { .. } => return,
-        }
-        self.len = len;
-    }
-
-    fn claimants(&self) -> Vec<Person> {
-        let claimant = |(person, relation): &(Person, Relation)| {
-            matches!(relation, Relation::Claimant { .. }).then_some(*person)
-        };
-        self.people.iter().filter_map(claimant).collect()
-    }
-
-    fn taken(&self) -> Option<Person> {
-        let taken = |(person, relation): &(Person, Relation)| {
-            matches!(relation, Relation::Claimant { taken: true, .. }).then_some(*person)
-        };
-        self.people.iter().find_map(taken)
-    }
-}
-
-/// The newest posts, each once.
-#[derive(Debug)]
-struct Posts {
-    limit: usize,
-    /// Where each post that was seen stands in the order; those beyond the limit are seen, and not shown.
-    seen: HashMap<(UserId, u16, u64), Place>,
-    shown: BTreeMap<Place, Shown>,
-}
-
-/// Newest first; at one time by author, and of one author the later number first.
-type Place = (Reverse<u64>, UserId, u16, Reverse<u64>);
-
-#[derive(Debug)]
-struct Shown {
-    author: Person,
-    text: String,
-    via: Via,
-}
-
-impl Posts {
-    fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            seen: HashMap::new(),
-            shown: BTreeMap::new(),
-        }
-    }
-
-    /// Takes a post; when another one had to go, or the post itself, the length of the text that went.
-    fn add(
-        &mut self,
-        key: (UserId, u16, u64),
-        author: Person,
-        time_ms: u64,
-        text: &str,
-        via: Via,
-    ) -> Option<usize> {
-        if let Some(place) = self.seen.get(&key) {
-            // The same post from elsewhere: only whether its author answered is news.
-            if let Some(shown) = self.shown.get_mut(place)
-                && matches!(shown.via, Via::Replica(_))
-            {
-                shown.via = via;
-            }
-            return Some(text.len());
-        }
-        let (user, log, seq) = key;
-        let place = (Reverse(time_ms), user, log, Reverse(seq));
-        self.seen.insert(key, place);
-        let text = text.into();
-        self.shown.insert(place, Shown { author, text, via });
-        if self.shown.len() <= self.limit {
-            return None;
-        }
-        self.shown.pop_last().map(|(_, dropped)| dropped.text.len())
-    }
-
-    fn to_json(&self) -> Vec<Value> {
-        let post = |(place, shown): (&Place, &Shown)| {
-            let (Reverse(time_ms), _, _, Reverse(seq)) = place;
-            json!({
-                "author": shown.author.name.as_str(),
-                "handle": handle(&shown.author),
-                "seq": seq,
-                "time": time_ms,
-                "text": shown.text,
-                "via": via(&shown.via),
-            })
-        };
-        self.shown.iter().map(post).collect()
     }
 }
 

@@ -1,5 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use strandline_core::addr::PackedAddr;
+use strandline_core::id::UserId;
 use strandline_core::name::Name;
 
 use super::*;

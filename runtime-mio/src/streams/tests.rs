@@ -1,11 +1,13 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
-use std::net::TcpStream as Client;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream as Client};
 use std::time::{Duration, Instant as Time};
 
 use mio::{Events, Poll};
 use socket2::SockRef;
 
+use super::connection::RECEIVE_LEN;
 use super::*;
 
 const LISTENER: Token = Token(0);
