@@ -396,6 +396,11 @@ impl Net {
     }
 }
 
+/// Two people who know nothing of each other yet.
+pub fn ada_and_bob() -> Net {
+    Net::named(&["ada", "bob"], &[])
+}
+
 /// A request on the control socket as `curl` makes it: status, exit code and body.
 #[track_caller]
 pub fn http(

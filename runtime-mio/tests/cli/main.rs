@@ -12,6 +12,7 @@
 )]
 
 mod contract;
+mod contract_node;
 mod crash;
 mod demo;
 mod harness;
