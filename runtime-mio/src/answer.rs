@@ -5,19 +5,21 @@
 mod gathered;
 
 use std::cmp::Reverse;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use strandline_core::id::NodeId;
+use strandline_core::id::{Distance, Key, NodeId};
 use strandline_core::name::{
     FINGERPRINT_CHARS_MAX, FINGERPRINT_CHARS_SHOWN, FINGERPRINT_CHARS_VERIFY, Fingerprint, Handle,
 };
 use strandline_core::output::{
     ChosenBy, CommandError, Event, Outcome, Person, QueryId, Relation, Unreached, Via,
 };
+use strandline_core::overlay::REPLICATION;
 
 use crate::command::Command;
 use crate::failure::{Exit, Failure};
-use gathered::{Place, Shown};
+use gathered::{Contact, Place, Shown};
 
 pub use gathered::{ANSWER_LEN_MAX, Gathered};
 
@@ -117,6 +119,8 @@ pub struct Myself {
     pub person: Person,
     /// The node.
     pub node: NodeId,
+    /// Where it listens.
+    pub listen: SocketAddr,
 }
 
 impl Myself {
@@ -220,18 +224,7 @@ pub fn finished(
         .or(outcomes.first().copied())
         .unwrap_or(Outcome::TimedOut);
     match outcome {
-        Outcome::NotFound if alone => fail(
-            Exit::NotFound,
-            "there is nobody to ask: the node knows no other",
-            "Join a network: strandline up --join HOST:PORT",
-        )
-        .into(),
-        Outcome::NotFound => fail(
-            Exit::NotFound,
-            "nothing of the kind was found",
-            "Check the spelling, or ask again: it may not have spread yet.",
-        )
-        .into(),
+        Outcome::NotFound => not_found(command, alone).into(),
         Outcome::Ambiguous => {
             let handles = telling_handles(&gathered.claimants());
             let why = format!("{} people go by that name", handles.len());
@@ -273,6 +266,48 @@ pub fn finished(
             fail(Exit::Internal, "the node gave an odd answer", "").into()
         }
     }
+}
+
+/// The failure of a command that found nothing, in the words of what was sought.
+fn not_found(command: &Command, alone: bool) -> Failure {
+    let (why, next) = match command {
+        // Of whom one follows the node itself knows best: nobody was asked.
+        Command::Unfollow { .. } => (
+            "you follow nobody of that name",
+            "See whom you follow: strandline following",
+        ),
+        _ if alone => (
+            "there is nobody to ask: the node knows no other",
+            "Join a network: strandline up --join HOST:PORT",
+        ),
+        Command::Get { .. } => (
+            "no value was found there",
+            "Check the key, or ask again: it may not have spread yet.",
+        ),
+        Command::Follow { .. }
+        | Command::Timeline { .. }
+        | Command::Following { .. }
+        | Command::Followers { .. }
+        | Command::Whois { .. } => (
+            "nobody of that name was found",
+            "Check the spelling, or ask again: it may not have spread yet.",
+        ),
+        Command::Post { .. }
+        | Command::Whoami
+        | Command::Status
+        | Command::Peers
+        | Command::Lookup { .. }
+        | Command::Put { .. }
+        | Command::Send { .. }
+        | Command::Export
+        | Command::Stop => ("nothing was found", "Try again in a moment."),
+    };
+    Failure::new(
+        Exit::NotFound,
+        format!("cannot {}", deed(command)),
+        why,
+        next,
+    )
 }
 
 fn is_success(outcome: &Outcome) -> bool {
@@ -344,9 +379,10 @@ fn reading(command: &Command, gathered: &Gathered, complete: bool, me: &Myself) 
             Some(people(gathered, complete, handle.is_some(), follower))
         }
         Command::Whois { .. } => whois(gathered),
-        Command::Lookup { key, .. } => {
+        Command::Lookup { key, trace } => {
+            let nodes = nearest(&key.key, gathered, me, *trace);
             let body = json!({
-                "v": 1, "key": key.key.to_string(), "complete": complete, "nodes": gathered.contacts,
+                "v": 1, "key": key.key.to_string(), "complete": complete, "nodes": nodes,
             });
             Some(partly(complete, body))
         }
@@ -367,6 +403,29 @@ fn reading(command: &Command, gathered: &Gathered, complete: bool, me: &Myself) 
         | Command::Send { .. }
         | Command::Stop => None,
     }
+}
+
+/// The nodes at which the records of a key lie, nearest first: this one, which core leaves out, is among them where it is one
+/// of the nearest. With `trace` all that were found.
+fn nearest(key: &Key, gathered: &Gathered, me: &Myself, trace: bool) -> Vec<Value> {
+    let myself = Contact {
+        id: me.node,
+        addr: me.listen,
+        hops: 0,
+    };
+    let mut nodes = gathered.contacts.clone();
+    nodes.push(myself);
+    nodes.sort_by_key(|node| Distance::between(node.id.as_bytes(), key.as_bytes()));
+    if !trace {
+        nodes.truncate(REPLICATION);
+    }
+    let node = |node: &Contact| {
+        json!({
+            "id": node.id.to_string(), "addr": node.addr.to_string(), "hops": node.hops,
+            "self": node.id == me.node,
+        })
+    };
+    nodes.iter().map(node).collect()
 }
 
 /// Adds whom the answer is about and who else goes by the name.

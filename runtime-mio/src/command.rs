@@ -108,7 +108,7 @@ pub enum Command {
     Lookup {
         /// The key.
         key: NamedKey,
-        /// Show also those that were asked on the way.
+        /// Show not only those that hold the records of the key, but all that were found.
         trace: bool,
     },
     /// Store a value.

@@ -128,6 +128,7 @@ mod tests {
                 name: Name::parse("me").unwrap(),
             },
             node: NodeId::ZERO,
+            listen: ([127, 0, 0, 1], 1).into(),
         }
     }
 

@@ -205,6 +205,7 @@ impl Host {
             me: Myself {
                 person: Person { user, name },
                 node: node.node_id(),
+                listen,
             },
             ready: Ready {
                 name,

@@ -3,10 +3,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use strandline_core::addr::PackedAddr;
-use strandline_core::id::UserId;
+use strandline_core::id::{NodeId, UserId};
 use strandline_core::output::{ChosenBy, Event, Person, Relation, Unreached, Via};
 
 use super::{handle, via};
@@ -25,10 +26,19 @@ pub struct Gathered {
     pub(super) missing: Vec<(Person, Unreached)>,
     pub(super) people: Vec<(Person, Relation)>,
     pub(super) profile: Option<Profile>,
-    pub(super) contacts: Vec<Value>,
+    pub(super) contacts: Vec<Contact>,
     pub(super) values: Vec<Value>,
     pub(super) len: usize,
     pub(super) overflowed: bool,
+}
+
+/// A node that a lookup found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contact {
+    pub(super) id: NodeId,
+    pub(super) addr: SocketAddr,
+    /// How many steps away from this node it was learned of.
+    pub(super) hops: u8,
 }
 
 /// What is known about a person.
@@ -116,11 +126,7 @@ impl Gathered {
                     followers,
                 });
             }
-            Event::Contact { id, addr, hops, .. } => {
-                self.contacts.push(json!({
-                    "id": id.to_string(), "addr": addr.to_string(), "hops": hops,
-                }));
-            }
+            Event::Contact { id, addr, hops, .. } => self.contacts.push(Contact { id, addr, hops }),
             Event::Value {
                 author,
                 sequence,

@@ -20,6 +20,7 @@ fn me() -> Myself {
     Myself {
         person: person("me", 1),
         node: NodeId::from_bytes([9; 32]),
+        listen: ([127, 0, 0, 1], 7827).into(),
     }
 }
 
@@ -424,4 +425,49 @@ fn an_answer_without_end_is_given_up() {
         finished(&command, &gathered, &READ, &me(), false).exit,
         Exit::Ok
     );
+}
+
+#[test]
+fn whoever_is_not_followed_cannot_be_unfollowed_whether_or_not_there_is_somebody_to_ask() {
+    let unfollow = Command::Unfollow {
+        handle: Handle::parse("bob").unwrap(),
+    };
+    for alone in [false, true] {
+        let gathered = Gathered::new(&unfollow);
+        let answer = finished(&unfollow, &gathered, &[Outcome::NotFound], &me(), alone);
+        assert_eq!(answer.exit, Exit::NotFound);
+        assert!(answer.body.to_string().contains("you follow nobody"));
+    }
+}
+
+#[test]
+fn a_lookup_lists_this_node_where_it_is_one_of_the_nearest() {
+    let contact = |first: u8| {
+        let mut id = [0; 32];
+        *id.first_mut().unwrap() = first;
+        Event::Contact {
+            query: QUERY,
+            id: NodeId::from_bytes(id),
+            addr: ([192, 0, 2, first], 1).into(),
+            hops: 2,
+        }
+    };
+    let found = [Outcome::Found {
+        count: 9,
+        complete: true,
+    }];
+    // At zero, distances are the ids themselves; this node's begins with 9.
+    let lookup = |events: &[Event<'_>], trace| {
+        let key = NamedKey::new(&"0".repeat(64));
+        let answer = after(&Command::Lookup { key, trace }, events, &found);
+        let nodes = answer.body.get("nodes").unwrap().as_array().unwrap();
+        let own = |node: &Value| node.get("self") == Some(&json!(true));
+        (nodes.len(), nodes.iter().position(own))
+    };
+    let near: Vec<Event<'_>> = (1..=8).map(contact).collect();
+    assert_eq!(lookup(&near, false), (REPLICATION, None));
+    assert_eq!(lookup(&near, true), (9, Some(8)));
+    let some_near: Vec<Event<'_>> = [1, 2, 20, 21].map(contact).into();
+    assert_eq!(lookup(&some_near, false), (5, Some(2)));
+    assert_eq!(lookup(&[], false), (1, Some(0)));
 }

@@ -87,15 +87,17 @@ fn the_toolkit_works_from_a_shell() {
     let lookup = first.ask(["lookup", "colour"]);
     let key = text(&lookup["key"]);
     assert_eq!(key.len(), 64);
-    assert_eq!(
-        list(&lookup, "nodes").len(),
-        3,
-        "all others of a small network: {lookup}"
-    );
-    has_fields(&lookup["nodes"][0], &["id", "addr"]);
+    let nodes = list(&lookup, "nodes");
+    assert_eq!(nodes.len(), 4, "all of a small network: {lookup}");
+    has_fields(&nodes[0], &["id", "addr", "hops", "self"]);
+    let own: Vec<&Value> = nodes.iter().filter(|node| node["self"] == true).collect();
+    assert_eq!(own.len(), 1, "{lookup}");
+    assert_eq!(own[0]["id"], first.ask(["whoami"])["node"]);
+    assert_eq!(own[0]["addr"], json!(first.listen.to_string()));
     // The key itself means the same place.
     assert_eq!(text(&second.ask(["lookup", &key])["key"]), key);
-    first.ask(["lookup", "colour", "--trace"]);
+    let traced = first.ask(["lookup", "colour", "--trace"]);
+    assert_eq!(traced["nodes"], lookup["nodes"]);
 
     second.ask(["send", "colour", "are you there?"]);
     let long = "x".repeat(2000);

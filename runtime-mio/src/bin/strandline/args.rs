@@ -158,12 +158,12 @@ Examples:
     Status,
     /// List the nodes that this one knows
     Peers,
-    /// Find the nodes nearest to a key
+    /// Find the nodes nearest to a key, which hold what lies there
     #[command(after_help = KEY_EXAMPLES)]
     Lookup {
         /// The key: 64 hexadecimal digits, or any text, which is hashed
         key: String,
-        /// Show also the nodes that were asked on the way
+        /// Show not only the nodes that hold what lies there, but all that were found, up to 20
         #[arg(long)]
         trace: bool,
     },
@@ -240,8 +240,11 @@ const KEY_EXAMPLES: &str = "\
 Examples:
   strandline put colour blue                       signed by you; others may put theirs beside it
   strandline get colour
-  strandline lookup colour --trace                 which nodes hold it, and how they were found
-  strandline send colour 'are you there?'          to the nearest of them";
+  strandline lookup colour                         which nodes hold it, the nearest first
+  strandline send colour 'are you there?'          to the nearest of them
+
+Hops: how many steps away from this node another was learned of; 0 is one that it knew.
+A node shows the messages that it gets on stderr when it runs with -v.";
 
 /// The options of `up`.
 #[derive(clap::Args, Debug)]
