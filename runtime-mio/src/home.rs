@@ -198,7 +198,9 @@ impl Home {
     /// [`Exit::NotFound`] or [`Exit::Damaged`] when the backup cannot be read; [`Exit::NotPermitted`] when another identity
     /// is there, a node runs there, or files cannot be written.
     pub fn restore(dir: &Path, file: &Path) -> Result<Handle, Failure> {
-        let text = read_text(file, Exit::NotFound)?;
+        let another =
+            || "Say which file is the backup: strandline identity restore FILE".to_owned();
+        let text = read_text(file, Exit::NotFound, another)?;
         let fields = decode(&text, BACKUP_MAGIC, ["name", "identity", "node"]);
         let backup = fields
             .and_then(|[name, user, node]| {
@@ -208,7 +210,7 @@ impl Home {
                     name: name_of(name)?,
                 })
             })
-            .map_err(|fault| damaged(file, fault))?;
+            .map_err(|fault| damaged(file, fault, another()))?;
         let home = Self::open(dir)?;
         match home.identity() {
             Ok(None) => {}
@@ -271,15 +273,15 @@ fn read_identity(dir: &Path) -> Result<Option<Identity>, Failure> {
     if matches!(path.try_exists(), Ok(false)) {
         return Ok(None);
     }
-    let text = read_secret(&path)?;
+    let text = read_secret(&path, dir)?;
     let (name, user) = decode(&text, IDENTITY_MAGIC, ["name", "secret"])
         .and_then(|[name, secret]| Ok((name_of(name)?, secret_of(secret)?)))
-        .map_err(|fault| damaged(&path, fault))?;
+        .map_err(|fault| damaged(&path, fault, how_to_restore(dir)))?;
     let path = dir.join(NODE_FILE);
-    let text = read_secret(&path)?;
+    let text = read_secret(&path, dir)?;
     let node = decode(&text, NODE_MAGIC, ["secret"])
         .and_then(|[secret]| secret_of(secret))
-        .map_err(|fault| damaged(&path, fault))?;
+        .map_err(|fault| damaged(&path, fault, how_to_restore(dir)))?;
     Ok(Some(Identity { user, node, name }))
 }
 
@@ -294,7 +296,13 @@ enum Fault {
     Damaged,
 }
 
-fn damaged(path: &Path, fault: Fault) -> Failure {
+/// The command that brings an identity back into the home at `dir`.
+pub(crate) fn how_to_restore(dir: &Path) -> String {
+    let dir = dir.display();
+    format!("Restore it from a backup: strandline --home {dir} identity restore FILE")
+}
+
+fn damaged(path: &Path, fault: Fault, next: String) -> Failure {
     let why = match fault {
         Fault::NotOurs => "it is not a Strandline key file",
         Fault::Version => "a later version of Strandline wrote it",
@@ -304,7 +312,7 @@ fn damaged(path: &Path, fault: Fault) -> Failure {
         Exit::Damaged,
         format!("cannot use {}", path.display()),
         format!("{why}; nothing was overwritten"),
-        "Restore it from a backup: strandline identity restore FILE",
+        next,
     )
 }
 
@@ -323,7 +331,7 @@ fn not_saved(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// Reads a key file that only its owner may read.
-fn read_secret(path: &Path) -> Result<String, Failure> {
+fn read_secret(path: &Path, dir: &Path) -> Result<String, Failure> {
     let mode = fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
     if mode & 0o077 != 0 {
         return Err(Failure::new(
@@ -333,11 +341,11 @@ fn read_secret(path: &Path) -> Result<String, Failure> {
             format!("Make it yours alone: chmod 600 {}", path.display()),
         ));
     }
-    read_text(path, Exit::Damaged)
+    read_text(path, Exit::Damaged, || how_to_restore(dir))
 }
 
-/// Reads a short text file; a missing one ends with `missing`.
-fn read_text(path: &Path, missing: Exit) -> Result<String, Failure> {
+/// Reads a short text file; a missing one ends with `missing`. `next` is what to do when it cannot be used.
+fn read_text(path: &Path, missing: Exit, next: impl Fn() -> String) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| {
         file.take(KEY_FILE_LEN_MAX + 1)
@@ -345,20 +353,18 @@ fn read_text(path: &Path, missing: Exit) -> Result<String, Failure> {
             .map(drop)
     });
     match read {
-        Ok(()) if bytes.len() as u64 > KEY_FILE_LEN_MAX => Err(damaged(path, Fault::NotOurs)),
-        Ok(()) => String::from_utf8(bytes).map_err(|_| damaged(path, Fault::NotOurs)),
+        Ok(()) if bytes.len() as u64 > KEY_FILE_LEN_MAX => {
+            Err(damaged(path, Fault::NotOurs, next()))
+        }
+        Ok(()) => String::from_utf8(bytes).map_err(|_| damaged(path, Fault::NotOurs, next())),
         Err(error) => {
-            let exit = if error.kind() == io::ErrorKind::NotFound {
-                missing
+            let (exit, why) = if error.kind() == io::ErrorKind::NotFound {
+                (missing, "there is no such file".to_owned())
             } else {
-                Exit::NotPermitted
+                (Exit::NotPermitted, error.to_string())
             };
-            Err(Failure::new(
-                exit,
-                format!("cannot read {}", path.display()),
-                error.to_string(),
-                "If it is lost, restore it from a backup: strandline identity restore FILE",
-            ))
+            let what = format!("cannot read {}", path.display());
+            Err(Failure::new(exit, what, why, next()))
         }
     }
 }

@@ -10,7 +10,7 @@ use strandline_core::plan::Server;
 use strandline_core::time::Instant;
 
 use crate::failure::{Exit, Failure, internal};
-use crate::home::{Home, handle_of, user_of};
+use crate::home::{Home, handle_of, how_to_restore, user_of};
 use crate::options::usage;
 use crate::store::{self, Found, Store};
 
@@ -39,7 +39,7 @@ impl Storage {
                 Exit::Damaged,
                 format!("cannot use {}", home.dir().display()),
                 "the identity is missing, and the database belongs to one; nothing was overwritten",
-                "Restore it from a backup: strandline identity restore FILE",
+                how_to_restore(home.dir()),
             ));
         };
         if found.owner() != user_of(identity) {
@@ -96,10 +96,14 @@ pub(crate) fn identity_of(home: &Home, name: Option<Name>) -> Result<(Identity, 
             "Leave out --name, or choose another home (--home DIR).",
         )),
         (Some(identity), _) => Ok((identity, false)),
-        (None, None) => Err(usage(
-            format!("there is no identity in {}", home.dir().display()),
-            "Choose a name to make one: strandline up --name NAME",
-        )),
+        (None, None) => {
+            // A database without its identity is damage, whether or not there is a name to make one.
+            Storage::find(home, None)?;
+            Err(usage(
+                format!("there is no identity in {}", home.dir().display()),
+                "Choose a name to make one: strandline up --name NAME",
+            ))
+        }
         (None, Some(name)) => {
             let (user, node) = (entropy()?, entropy()?);
             let identity = Identity {

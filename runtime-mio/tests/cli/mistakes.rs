@@ -233,6 +233,28 @@ fn a_damaged_identity_is_not_overwritten_and_can_be_restored() {
 }
 
 #[test]
+fn a_lost_identity_is_not_replaced_by_a_new_one() {
+    let mut net = Net::named(&["ada"], &[]);
+    net.nodes[0].post("before");
+    let backup = net.scratch.join("backup").display().to_string();
+    net.nodes[0].ask(["identity", "backup", &backup]);
+    assert!(net.nodes[0].signal("TERM").success());
+    let home = net.nodes[0].home.clone();
+    fs::remove_file(home.join("identity.key")).unwrap();
+    let before = files_of(&home);
+    let dir = home.display().to_string();
+    let unnamed = ["--home", &dir, "up", "--listen", "127.0.0.1:0", "--no-ntp"];
+    for done in [refused(&net.nodes[0]), strandline(unnamed)] {
+        done.exits(7)
+            .explains(&["nothing was overwritten", "identity restore", &dir]);
+        assert_untouched(&home, &before);
+    }
+    net.nodes[0].run(["identity", "restore", &backup]).exits(0);
+    net.nodes[0].start(None);
+    assert_eq!(net.nodes[0].post("after"), 2);
+}
+
+#[test]
 fn a_damaged_database_is_not_overwritten() {
     for damage in [flip_a_bit_of_a_post, cut_short, empty, replace] {
         let mut net = Net::named(&["ada"], &[]);

@@ -179,19 +179,22 @@ fn export(global: &Global, file: &Path) -> Result<Exit, Failure> {
 
 /// Saves or restores the keys; no node has to run.
 fn identity(dir: &Path, command: &IdentityCommand, json: bool) -> Result<Exit, Failure> {
+    let home = dir.display();
     let (handle, file, advice) = match command {
         IdentityCommand::Backup { file } => (
             Home::backup(dir, file)?,
             file,
-            "Keep it where nobody else can read it: whoever has it can post as you.",
+            "Keep it where nobody else can read it: whoever has it can post as you.".to_owned(),
         ),
         IdentityCommand::Restore { file } => (
             Home::restore(dir, file)?,
             file,
-            "Start it with: strandline up. Never run one identity on two machines at once.",
+            format!(
+                "Start it with: strandline --home {home} up\nNever run one identity on two machines at once."
+            ),
         ),
     };
-    let (file, home) = (file.display(), dir.display());
+    let file = file.display();
     let shown = if json {
         json!({ "v": 1, "handle": handle.to_string(), "file": file.to_string(), "home": home.to_string() })
             .to_string()
