@@ -8,11 +8,14 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 use strandline_mio::Exit;
 
-use crate::text::{Ink, Paint, harmless, when};
+use crate::text::{Ink, Paint, date, harmless, span, when};
 
 /// What is said of an answer that is not whole.
 const PARTIAL: &str =
     "Too few nodes answered in time: this may not be all, or not hold. Try again.\n";
+
+/// How the names of times end.
+const MS: &str = "_ms";
 
 /// How to show an answer.
 #[derive(Clone, Copy, Debug)]
@@ -46,17 +49,26 @@ pub fn answer(command: &str, exit: Exit, body: &Value, style: Style) -> Shown {
         "followers" => shown.out = handles(body, "no followers yet"),
         "get" => shown.out = values(body, style),
         "put" => {
-            shown.out = format!("stored by {} nodes\n", scalar(body.get("accepted")));
+            let holders = match body.get("accepted").and_then(Value::as_u64) {
+                Some(1) => "1 node".to_owned(),
+                count => format!("{} nodes", count.unwrap_or(0)),
+            };
+            shown.out = format!("stored by {holders}\n");
         }
         "send" => {
             shown.out = match body.get("accepted").and_then(Value::as_bool) {
-                Some(true) => "delivered\n".to_owned(),
-                Some(false) | None => "delivered, and not taken there\n".to_owned(),
+                Some(true) => "delivered to the node nearest to the key\n".to_owned(),
+                Some(false) | None => {
+                    "the node nearest to the key was reached, and did not take it\n".to_owned()
+                }
             };
         }
         _ => shown.out = object(body, style),
     }
     shown.notes = others(body);
+    if command == "status" {
+        shown.notes.push_str(advice_on(&text(body, "health")));
+    }
     if exit == Exit::Partial {
         shown.notes.push_str(PARTIAL);
     }
@@ -146,7 +158,8 @@ fn followed(body: &Value) -> String {
     if body.get("delivered").and_then(Value::as_bool) == Some(true) {
         format!("following {handle}\n")
     } else {
-        format!("following {handle}; it will learn of it when it is back\n")
+        let name = handle.split('~').next().unwrap_or_default();
+        format!("following {handle}; {name} was not reached, and will learn of it later\n")
     }
 }
 
@@ -195,8 +208,12 @@ fn others(body: &Value) -> String {
         handle if handle.is_empty() => "one of them".to_owned(),
         handle => handle,
     };
+    let (several, are) = match others.len() {
+        1 => ("Two", "the other is"),
+        _ => ("Several", "the others are"),
+    };
     format!(
-        "Several people have this name. This is {chosen}{why}; the others are {}.\n\
+        "{several} people have this name. This is {chosen}{why}; {are} {}.\n\
          Use a handle to say whom you mean.\n",
         others.join(", ")
     )
@@ -217,13 +234,13 @@ fn object(body: &Value, style: Style) -> String {
 fn fields_into(out: &mut String, fields: &Map<String, Value>, indent: usize, style: Style) {
     let shown = || fields.iter().filter(|(name, _)| *name != "v");
     let width = shown()
-        .map(|(name, _)| name.chars().count())
+        .map(|(name, _)| field_label(name).chars().count())
         .max()
         .unwrap_or(0);
     for (name, value) in shown() {
         let label = style
             .paint
-            .ink(Ink::Dim, format!("{:width$}", label_of(name)));
+            .ink(Ink::Dim, format!("{:width$}", field_label(name)));
         let start = format!("{:indent$}{label}", "");
         let _ = match value {
             Value::Object(inner) if inner.is_empty() => writeln!(out, "{start}  none"),
@@ -249,9 +266,13 @@ fn fields_into(out: &mut String, fields: &Map<String, Value>, indent: usize, sty
                 let items: Vec<String> = items.iter().map(|item| scalar(Some(item))).collect();
                 writeln!(out, "{start}  {}", items.join(", "))
             }
-            Value::Number(number) if name == "time" || name.ends_with("_at") => {
+            Value::Number(number) if name == "time" => {
                 let time = number.as_u64().unwrap_or(0);
-                writeln!(out, "{start}  {}", when(time, style.now_ms))
+                writeln!(out, "{start}  {}", date(time))
+            }
+            Value::Number(number) if name.ends_with(MS) => {
+                let ms = number.as_i64().unwrap_or(i64::MAX);
+                writeln!(out, "{start}  {}", span(ms))
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
                 writeln!(out, "{start}  {}", scalar(Some(value)))
@@ -287,6 +308,38 @@ fn table_into(out: &mut String, rows: &[(String, &Value)], indent: usize, style:
             row.into()
         };
         let _ = writeln!(out, "{:indent$}{row}", "");
+    }
+}
+
+/// The label of a field on a line of its own: what it means, where its name says that only to scripts. A time says its
+/// unit itself.
+fn field_label(name: &str) -> String {
+    match name {
+        "seq" => "last post".to_owned(),
+        "observed" => "seen as".to_owned(),
+        "unsent" => "not sent".to_owned(),
+        "unopened" => "not opened".to_owned(),
+        "idle" => "closed, idle".to_owned(),
+        other => label_of(other.strip_suffix(MS).unwrap_or(other)),
+    }
+}
+
+/// What to do about the health of a node; nothing where all is well, or where the node is newer than this.
+fn advice_on(health: &str) -> &'static str {
+    match health {
+        "alone" => {
+            "It knows no other node. Join one: strandline up --join HOST:PORT, or wait for others to join this one.\n"
+        }
+        "recovering" => {
+            "Its storage was lost. It recovers what the network knows, and can post again after that.\n"
+        }
+        "storage-failed" => {
+            "It cannot write any more. Make room on the disk, and start it again.\n"
+        }
+        "forked" => {
+            "Somebody else signs with this key: the identity also runs elsewhere. Stop one of the two.\n"
+        }
+        _ => "",
     }
 }
 
@@ -380,8 +433,42 @@ mod tests {
         assert!(
             shown
                 .notes
-                .contains("This is bob~11112222 (the oldest claim); the others are bob~33334444.")
+                .contains("Two people have this name. This is bob~11112222 (the oldest claim); the other is bob~33334444.")
         );
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        let put = |accepted| out("put", &json!({"v": 1, "accepted": accepted}));
+        assert_eq!(put(1), "stored by 1 node\n");
+        assert_eq!(put(3), "stored by 3 nodes\n");
+        let body = json!({"handle": "bob~11112222", "others": ["bob~33334444", "bob~55556666"]});
+        let notes = answer("whois", Exit::Ok, &body, STYLE).notes;
+        assert!(
+            notes.contains("the others are bob~33334444, bob~55556666."),
+            "{notes}"
+        );
+    }
+
+    #[test]
+    fn whoever_is_followed_and_away_is_named() {
+        let body = json!({"v": 1, "handle": "bob~11112222", "delivered": false});
+        assert_eq!(
+            out("follow", &body),
+            "following bob~11112222; bob was not reached, and will learn of it later\n"
+        );
+    }
+
+    #[test]
+    fn a_node_that_is_not_well_says_what_to_do() {
+        let notes = |health| {
+            let body = json!({"v": 1, "health": health});
+            answer("status", Exit::Ok, &body, STYLE).notes
+        };
+        assert_eq!(notes("ok"), "");
+        for health in ["alone", "recovering", "storage-failed", "forked"] {
+            assert_ne!(notes(health), "", "{health}");
+        }
     }
 
     #[test]
@@ -393,7 +480,7 @@ mod tests {
         assert_eq!(
             out("status", &body),
             "ok       yes\nnone     -\npeers\n  id    rtt ms\n  ab    3\n  abcd  -\n  -     -\n\
-             dropped  none\nclock\n  offset ms  -3\ntags     a, 1\ntables\n          used  of\n  log     1     20\n  copies  3     -\n"
+             dropped  none\nclock\n  offset  -3 ms\ntags     a, 1\ntables\n          used  of\n  log     1     20\n  copies  3     -\n"
         );
         for odd in [json!(null), json!([]), json!("x"), json!({})] {
             for command in ["timeline", "followers", "get", "status", "follow"] {

@@ -74,18 +74,39 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Says how long something takes or took, in the unit that tells most.
+pub fn span(ms: i64) -> String {
+    let sign = if ms < 0 { "-" } else { "" };
+    let ms = ms.unsigned_abs();
+    let (s, min, h) = (ms / 1000, ms / 60_000, ms / 3_600_000);
+    let said = match ms {
+        0..10_000 => format!("{ms} ms"),
+        10_000..120_000 => format!("{s} s"),
+        120_000..7_200_000 => format!("{min} min"),
+        7_200_000..172_800_000 => format!("{h} h"),
+        172_800_000.. => format!("{} days", h / 24),
+    };
+    format!("{sign}{said}")
+}
+
+/// Says a point in time: `2026-11-20 12:34 UTC`.
+pub fn date(time_ms: u64) -> String {
+    let date = Date::of_unix_ms(time_ms);
+    let day = format!("{:04}-{:02}-{:02}", date.year, date.month, date.day);
+    format!("{day} {:02}:{:02} UTC", date.hour, date.minute)
+}
+
 /// Says when a time was: `3 min ago, 14:03 UTC`, or the date when that is more than a day away.
 pub fn when(time_ms: u64, now_ms: u64) -> String {
-    let date = Date::of_unix_ms(time_ms);
-    let clock = format!("{:02}:{:02} UTC", date.hour, date.minute);
-    let day = format!("{:04}-{:02}-{:02}", date.year, date.month, date.day);
+    let at = Date::of_unix_ms(time_ms);
+    let clock = format!("{:02}:{:02} UTC", at.hour, at.minute);
     match now_ms.checked_sub(time_ms).map(|ms| ms / 1000) {
-        None => format!("{day} {clock}"),
+        None => date(time_ms),
         Some(s) if s < 5 => format!("just now, {clock}"),
         Some(s) if s < 60 => format!("{s} s ago, {clock}"),
         Some(s) if s < 3600 => format!("{} min ago, {clock}", s / 60),
         Some(s) if s < 24 * 3600 => format!("{} h ago, {clock}", s / 3600),
-        Some(_) => format!("{day} {clock}"),
+        Some(_) => date(time_ms),
     }
 }
 
@@ -164,6 +185,25 @@ mod tests {
         assert_eq!(when(now - 7_200_000, now), "2 h ago, 10:34 UTC");
         assert_eq!(when(now - 86_400_000, now), "2026-11-19 12:34 UTC");
         assert_eq!(when(now + 60_000, now), "2026-11-20 12:35 UTC");
+    }
+
+    #[test]
+    fn spans_are_said_in_the_unit_that_tells_most() {
+        for (ms, said) in [
+            (0, "0 ms"),
+            (9_999, "9999 ms"),
+            (10_000, "10 s"),
+            (119_999, "119 s"),
+            (120_000, "2 min"),
+            (7_199_999, "119 min"),
+            (7_200_000, "2 h"),
+            (172_800_000, "2 days"),
+            (-3, "-3 ms"),
+            (-7_200_000, "-2 h"),
+            (i64::MIN, "-106751991167 days"),
+        ] {
+            assert_eq!(span(ms), said);
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ use strandline_mio::{Exit, Failure};
 
 use crate::client::{Answer, Client};
 
+/// The network that they make: no other node can stray into it.
+pub const NETWORK: &str = "demo";
 /// The names, in the order of appearance.
 const NAMES: [&str; 8] = ["ada", "bram", "cleo", "dov", "esme", "finn", "gwen", "hugo"];
 /// How long a node may take to become ready.
@@ -237,7 +239,7 @@ impl Player {
         let mut command = Command::new(program);
         command
             .args(["up", "--json", "--no-ntp", "--listen", "127.0.0.1:0"])
-            .args(["--refresh", "0", "--network", "demo"])
+            .args(["--refresh", "0", "--network", NETWORK])
             .args(["--name", &self.name, "--keep", &keep.as_secs().to_string()])
             .arg("--home")
             .arg(&self.home)

@@ -13,7 +13,7 @@ use strandline_mio::{Exit, Failure};
 
 use crate::client::Answer;
 use crate::render::list;
-use cast::{Cast, broken};
+use cast::{Cast, NETWORK, broken};
 use stage::Stage;
 
 /// For how long copies are kept: long enough for the story to get there, short enough to wait for the end.
@@ -84,7 +84,10 @@ impl Play {
         };
         self.stage
             .act(ADA, &first.name, &format!("opens a network at {join}"));
-        self.stage.command(&format!("up --name NAME --join {join}"));
+        // What the others do; somebody who is quick can do so too.
+        self.stage.command(&format!(
+            "up --name NAME --network {NETWORK} --listen 127.0.0.1:0 --join {join}"
+        ));
         self.cast.enter(1..self.nodes, Some(join))?;
         for (place, player) in self.cast.players.iter().enumerate().skip(1) {
             self.stage
