@@ -147,7 +147,9 @@ fn ask_forever(
             Err(error) => {
                 // Said once loudly; a machine without a network need not hear it every minute.
                 if retry == RETRY_AFTER {
-                    log::warn!("time server {server}: {error}");
+                    log::warn!(
+                        "no time from {server}: {error}; without any server the system's clock serves"
+                    );
                 }
                 known = None;
                 let pause = retry;
