@@ -150,6 +150,29 @@ fn two_people_with_one_name_are_told_apart() {
 }
 
 #[test]
+fn a_name_that_means_several_whom_one_follows_is_not_enough_to_unfollow() {
+    let net = Net::named(&["ada", "sam", "sam", "sam"], &[]);
+    let [ada, sams @ ..] = &net.nodes[..] else {
+        panic!("four nodes");
+    };
+    for sam in sams {
+        ada.ask(["follow", &sam.handle]);
+    }
+    // The name is pinned to the one who was followed first; when that one is gone, to nobody.
+    assert_eq!(ada.ask(["unfollow", "sam"])["handle"], *sams[0].handle);
+    let left = sorted(vec![sams[1].handle.clone(), sams[2].handle.clone()]);
+    let (exit, refused) = ada.ask_any(["unfollow", "sam"]);
+    assert_eq!(exit, 9, "{refused}");
+    assert_eq!(sorted(handles_in(&refused["error"])), left);
+    assert_eq!(ada.handles("following"), left);
+    ada.ask(["unfollow", &sams[1].handle]);
+    assert_eq!(ada.ask(["unfollow", "sam"])["handle"], *sams[2].handle);
+    ada.run(["unfollow", "sam"])
+        .exits(3)
+        .explains(&["you follow nobody of that name"]);
+}
+
+#[test]
 fn a_prefix_of_the_fingerprint_is_enough() {
     let net = Net::named(&["ada", "bob"], &[]);
     let bob = &net.nodes[1].handle;
