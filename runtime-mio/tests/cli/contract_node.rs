@@ -1,6 +1,7 @@
 //! The contract of the commands about the node itself: how it is, the toolkit, export, keys, and the control channel.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
@@ -300,4 +301,22 @@ fn nobody_reading_is_no_reason_to_panic() {
         assert_eq!(status.code(), Some(0), "{arguments:?}: {said:?}");
         assert!(said.is_empty(), "{said:?}");
     }
+}
+
+#[test]
+fn tail_ends_when_its_reader_goes_although_nothing_new_comes() {
+    let net = Net::named(&["ada"], &[]);
+    let ada = &net.nodes[0];
+    ada.post("the last word");
+    let mut command = program();
+    command.arg("--home").arg(&ada.home);
+    let command = command.args(["--json", "timeline", "--tail"]);
+    let mut child = Guarded(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    // All that it has to say; the reader goes when this ends.
+    let mut reader = BufReader::new(child.0.stdout.take().unwrap());
+    reader.read_line(&mut line).unwrap();
+    assert!(line.contains("the last word"), "{line}");
+    drop(reader);
+    assert_eq!(child.ended().code(), Some(0));
 }

@@ -4,11 +4,14 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use strandline_mio::{Exit, Failure};
@@ -40,6 +43,7 @@ pub fn run(
         })?;
     }
     let mut news = News::default();
+    let mut audience = Audience::of_stdout();
     loop {
         match client.call("timeline", arguments.clone()) {
             Ok(answer) => {
@@ -59,7 +63,51 @@ pub fn run(
             }
             Err(failure) => return Err(failure),
         }
-        thread::sleep(PAUSE);
+        if !audience.stays(PAUSE) {
+            return Ok(Exit::Ok);
+        }
+    }
+}
+
+/// Whoever reads what is printed. When nothing new comes, nothing is written, and a write would be the only thing to fail.
+struct Audience {
+    /// `None` where the system cannot tell: a file does not go away.
+    watch: Option<Poll>,
+}
+
+impl Audience {
+    fn of_stdout() -> Self {
+        let watch = Poll::new().and_then(|poll| {
+            let stdout = io::stdout().as_raw_fd();
+            poll.registry()
+                .register(&mut SourceFd(&stdout), Token(0), Interest::WRITABLE)?;
+            Ok(poll)
+        });
+        Self { watch: watch.ok() }
+    }
+
+    /// Waits so long; false as soon as nobody reads any more.
+    fn stays(&mut self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        let mut events = Events::with_capacity(1);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            let Some(watch) = &mut self.watch else {
+                thread::sleep(left);
+                continue;
+            };
+            if let Err(error) = watch.poll(&mut events, Some(left)) {
+                log::debug!("cannot watch standard output: {error}");
+                if error.kind() != io::ErrorKind::Interrupted {
+                    self.watch = None;
+                }
+            } else if events.iter().any(|e| e.is_write_closed() || e.is_error()) {
+                return false;
+            }
+        }
     }
 }
 
