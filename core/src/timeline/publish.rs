@@ -32,7 +32,8 @@ const FIRST_MS: u64 = 300;
 const SPREAD_MS: u64 = 20;
 /// A change is published after this pause, in ms, so that several changes are one.
 const CHANGE_MS: u64 = 1_000;
-/// A head is published anew for its newest post at most once in this time, in ms.
+/// A head is published anew for its newest post at most once in this time, in ms; the first post after a pause is
+/// named at once.
 const HEAD_CHANGE_MS: u64 = 30_000;
 /// Pause before a failed put is repeated, in ms; doubles up to [`RETRY_MAX_MS`].
 const RETRY_MS: u64 = 5_000;
@@ -205,6 +206,8 @@ pub struct Publish<P: Plan> {
     generation: u32,
     /// The newest own post when the head was put last.
     head_last: u64,
+    /// When that was a new one last.
+    head_named: Instant,
     connected: bool,
     left: bool,
 }
@@ -222,6 +225,7 @@ impl<P: Plan> Publish<P> {
         busy_until: Instant::ZERO,
         generation: 0,
         head_last: 0,
+        head_named: Instant::ZERO,
         connected: false,
         left: false,
     };
@@ -263,7 +267,7 @@ impl<P: Plan> Publish<P> {
                 self.head.hurry(now);
             }
         } else if state.log.shown() > self.head_last {
-            let paced = self.head.stored.after_ms(HEAD_CHANGE_MS);
+            let paced = self.head_named.after_ms(HEAD_CHANGE_MS);
             self.head.hurry(paced.max(now.after_ms(CHANGE_MS)));
         }
     }
@@ -352,8 +356,8 @@ impl<P: Plan> Publish<P> {
             tag,
             reserves: state.log.reserving(),
         };
-        if statement == Statement::Head {
-            self.head_last = state.log.shown();
+        if statement == Statement::Head && state.log.shown() > self.head_last {
+            (self.head_last, self.head_named) = (state.log.shown(), now);
         }
         self.running.push(running).ok()?;
         Some(Asking {

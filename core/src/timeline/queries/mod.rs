@@ -132,7 +132,10 @@ pub struct Query {
     profile_sequence: u64,
     address: PackedAddr,
     lease_until: Instant,
+    /// As many as the profile says, or as were found, if those are more.
     followers: u32,
+    /// How many were found.
+    met: u32,
     /// The sequence of the newest head or page seen; for a post, its time.
     sequence: u64,
     /// The number that the newest head names; for a post, its number.
@@ -181,6 +184,7 @@ impl Query {
             address: PackedAddr::NONE,
             lease_until: Instant::ZERO,
             followers: 0,
+            met: 0,
             sequence: 0,
             last: 0,
             missed: false,

@@ -114,15 +114,14 @@ impl<P: Plan> Queries<P> {
         } else {
             What::Gone
         };
-        if query.command == Command::Whois && held_ms == 0 && follow.following {
-            return;
-        }
         let told = Told {
             user: seen.record.author,
             name: follow.name,
             what,
         };
-        query.complete &= self.results.note(handle, told, seen.record.sequence);
+        let noted = self.results.note(handle, told, seen.record.sequence);
+        // Whoever asks who somebody is gets the number of followers, and those who hold copies.
+        query.complete &= noted || (query.command == Command::Whois && held_ms == 0);
     }
 
     fn see_following(&mut self, handle: Handle, seen: &Verified<'_>) {
@@ -238,9 +237,6 @@ impl<P: Plan> Queries<P> {
         };
         for follower in state.people.iter_followers(now) {
             let holds_until = follower.holds_until;
-            if query.command == Command::Whois && holds_until <= now {
-                continue;
-            }
             let told = Told {
                 user: follower.user,
                 name: follower.name,

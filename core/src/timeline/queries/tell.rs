@@ -69,6 +69,8 @@ impl<P: Plan> Queries<P> {
         let whois = query.command == Command::Whois;
         let relation = match told.what {
             What::Follower { holds_until } if whois => {
+                query.met = query.met.saturating_add(1);
+                query.followers = query.followers.max(query.met);
                 let remaining_ms = holds_until.since_ms(now);
                 (remaining_ms > 0).then_some(Relation::Holder { remaining_ms })
             }

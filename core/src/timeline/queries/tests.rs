@@ -227,11 +227,13 @@ fn whois_tells_claimants_holders_and_profile() {
         chosen_by,
         addr,
         online,
+        followers,
         ..
     } = profile
     else {
         panic!("no profile in {events:?}");
     };
+    assert_eq!(*followers, 1, "the profile is older than the follower");
     assert_eq!((person.user, person.name), (user(2), name("alice")));
     assert_eq!((*chosen_by, *online), (ChosenBy::FirstSeen, true));
     assert_eq!(*addr, PackedAddr::from(testing::address(2)));
