@@ -23,6 +23,7 @@ mod index;
 mod list;
 mod ring;
 mod slab;
+mod sort;
 
 #[cfg(feature = "alloc")]
 pub use blobs::Boxed;
@@ -35,3 +36,4 @@ pub use list::Grown;
 pub use list::{Fixed, List};
 pub use ring::Ring;
 pub use slab::{Handle, Slab, Slot};
+pub(crate) use sort::sort_by;

@@ -8,7 +8,7 @@
 //! holds some of the [`K`] nearest neighbours.
 
 use crate::addr::PackedAddr;
-use crate::bounded::{Fixed, List};
+use crate::bounded::{Fixed, List, sort_by};
 use crate::crypto::Crypto;
 use crate::id::{Distance, ID_BYTES, Key, NodeId, prefix64};
 use crate::rng::Rng;
@@ -430,11 +430,9 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
                 .map_or(&[0; ID_BYTES], |entry| entry.contact.id.as_bytes());
             Distance::between(id, target.as_bytes())
         };
-        ranked
-            .as_mut_slice()
-            .sort_unstable_by(|(a, a_place), (b, b_place)| {
-                a.cmp(b).then_with(|| whole(*a_place).cmp(&whole(*b_place)))
-            });
+        sort_by(ranked.as_mut_slice(), |(a, a_place), (b, b_place)| {
+            a.cmp(b).then_with(|| whole(*a_place).cmp(&whole(*b_place)))
+        });
         for &(_, place) in ranked.as_slice() {
             if nearest.push(place).is_err() {
                 return;
@@ -601,9 +599,13 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
         if let Some(entry) = self.entries.get_mut(place) {
             entry.seen_s = seconds(now);
         }
-        if let Some(run) = self.entries.as_mut_slice().get_mut(place..end) {
-            // `place` is within the run: it has a first element.
-            run.rotate_left(1);
+        if let Some(run) = self.entries.as_mut_slice().get_mut(place..end)
+            && let Some(&entry) = run.first()
+        {
+            run.copy_within(1.., 0);
+            if let Some(last) = run.last_mut() {
+                *last = entry;
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! say) is the one that reading commands take. Commands that bind somebody refuse instead when there is more than one:
 //! see [`Verdict::is_ambiguous`]. Invariant: a pinned name means the pinned key, whatever the claims say.
 
-use crate::bounded::{Handle, List, Slab};
+use crate::bounded::{Handle, List, Slab, sort_by};
 use crate::id::{Key, UserId};
 use crate::name;
 use crate::output::ChosenBy;
@@ -69,7 +69,7 @@ impl Claimant {
             *place = age;
             self.ages_len = self.ages_len.saturating_add(1);
             if let Some(used) = self.ages.get_mut(..=len) {
-                used.sort_unstable();
+                sort_by(used, u32::cmp);
             }
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Owns what their records say. Invariant: a follower is as its newest record says, and gone when that has expired.
 
+use core::mem;
+
 use crate::addr::PackedAddr;
 use crate::bounded::{Handle, Index};
 use crate::id::UserId;
@@ -196,13 +198,14 @@ impl<P: Plan> People<P> {
     }
 
     fn put_holder_first(&mut self, handle: Handle) {
-        let at = self.holders.iter().position(|held| *held == Some(handle));
-        let last = self.holders.len().saturating_sub(1);
-        if let Some(part) = self.holders.get_mut(..=at.unwrap_or(last)) {
-            part.rotate_right(1);
-        }
-        if let Some(first) = self.holders.first_mut() {
-            *first = Some(handle);
+        // Those before its old place, or all, move back by one.
+        let mut moving = Some(handle);
+        for place in &mut self.holders {
+            let was = mem::replace(place, moving);
+            if was == Some(handle) {
+                return;
+            }
+            moving = was;
         }
     }
 

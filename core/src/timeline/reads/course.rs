@@ -4,7 +4,7 @@
 //! of the job, in the order in which they are asked.
 
 use crate::addr::PackedAddr;
-use crate::bounded::{Handle, List};
+use crate::bounded::{Handle, List, sort_by};
 use crate::id::UserId;
 use crate::plan::Plan;
 use crate::time::Instant;
@@ -14,7 +14,7 @@ use super::super::exchange::Exchange;
 use super::super::log::LOG;
 use super::super::posts::RecordId;
 use super::super::state::State;
-use super::super::tree::target::Up;
+use super::super::tree::target::{Target, Up};
 use super::{Read, Scope, Stage, Stranger};
 
 /// The part of a read's time after which it asks whom it knows, in percent.
@@ -205,7 +205,8 @@ impl<P: Plan> Exchange<P> {
         };
         job.deadline = deadline;
         let targets = job.targets_mut();
-        targets.sort_unstable_by_key(|target| (reach(&target.user).rank, target.user));
+        let key = |target: &Target| (reach(&target.user).rank, target.user);
+        sort_by(targets, |a, b| key(a).cmp(&key(b)));
         for target in targets {
             let contact = reach(&target.user);
             target.addr = contact.address;

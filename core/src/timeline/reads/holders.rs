@@ -6,7 +6,7 @@
 //! after what holders add to it. Invariant: a search asks at most [`CANDIDATES`] holders.
 
 use crate::addr::{PackedAddr, is_usable_contact};
-use crate::bounded::{Handle, List};
+use crate::bounded::{Handle, List, sort_by};
 use crate::id::prefix64;
 use crate::name::Name;
 use crate::plan::Plan;
@@ -110,9 +110,8 @@ impl Search {
     /// The best first, empty places last.
     fn sort(&mut self) {
         let mut candidates = self.candidates;
-        candidates.sort_unstable_by_key(|place| {
-            core::cmp::Reverse(place.map(|c| (self.rank(&c), c.user)))
-        });
+        let key = |place: &Option<Candidate>| place.map(|c| (self.rank(&c), c.user));
+        sort_by(&mut candidates, |a, b| key(b).cmp(&key(a)));
         self.candidates = candidates;
     }
 
