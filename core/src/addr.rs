@@ -78,13 +78,13 @@ impl fmt::Debug for PackedAddr {
 
 impl Serialize for PackedAddr {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        crate::bytes::serialize(&self.0, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for PackedAddr {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Deserialize::deserialize(deserializer).map(Self)
+        crate::bytes::deserialize(deserializer).map(Self)
     }
 }
 

@@ -41,6 +41,7 @@ const _: () = assert!(POST_LEN_MAX + 20 <= STORED_VALUE_LEN_MAX);
 #[derive(Serialize, Deserialize)]
 struct LogValue {
     last: u64,
+    #[serde(with = "crate::bytes")]
     hash: Digest,
     reserved: u64,
     sequence: u64,

@@ -23,11 +23,13 @@ pub const NO_TOKEN: Token = [0; 8];
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Datagram<'a> {
     /// Chosen by the requester, repeated by the reply.
+    #[serde(with = "crate::bytes")]
     pub transaction: Transaction,
     /// The id of the node that sends this.
     pub sender: NodeId,
     /// In a request: the token that the receiver gave earlier, or [`NO_TOKEN`]. In a reply: the token for
     /// the requester's address.
+    #[serde(with = "crate::bytes")]
     pub token: Token,
     /// What is asked or answered.
     #[serde(borrow)]
@@ -42,6 +44,7 @@ pub enum Body<'a> {
         /// The sender is about to go; honoured only with a valid token.
         leaving: bool,
         /// Asks for proof of the node id: 16 random bytes to sign.
+        #[serde(with = "crate::bytes::option")]
         challenge: Option<[u8; 16]>,
         /// Zeros that bring the datagram to [`super::PING_LEN`] bytes.
         pad: &'a [u8],
@@ -131,6 +134,7 @@ pub enum Body<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Proof<'a> {
     /// The node's public key; its hash is the node id.
+    #[serde(with = "crate::bytes")]
     pub key: PublicKey,
     /// 64 bytes over H("strandline/proof/v1", network, challenge, observed address).
     pub signature: &'a [u8],

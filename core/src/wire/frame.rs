@@ -73,6 +73,7 @@ pub struct Get<'a> {
     /// Chosen by the reader; with the reader's key it names the request in the whole network.
     pub request: u64,
     /// The reader's identity key.
+    #[serde(with = "crate::bytes")]
     pub reader: PublicKey,
     /// When the reader signed it, Unix ms; 0 without a clock.
     pub issued_ms: u64,

@@ -60,18 +60,21 @@ pub struct Header<'a> {
     /// When the author wrote it, Unix ms; 0 without a clock.
     pub time_ms: u64,
     /// Hash of the header before; all zero for the first post. Of a gap: the newest post that was recovered, if any.
+    #[serde(with = "crate::bytes")]
     pub prev: Digest,
     /// See [`PostKind`].
     pub kind: u8,
     /// For later use, at most [`ATTRIBUTES_LEN_MAX`] bytes.
     pub attributes: &'a [u8],
     /// H("strandline/text/v1", salt, text).
+    #[serde(with = "crate::bytes")]
     pub text_hash: Digest,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Wire<'a> {
     header: &'a [u8],
+    #[serde(with = "crate::bytes")]
     salt: Salt,
     text: &'a str,
 }

@@ -103,6 +103,7 @@ struct Body<'a> {
     kind: u8,
     key: Key,
     author: UserId,
+    #[serde(with = "crate::bytes")]
     signer: PublicKey,
     subject: Option<UserId>,
     page: u16,
@@ -405,6 +406,7 @@ pub struct Profile<'a> {
     /// How many followers the author knows of.
     pub followers: u32,
     /// The hash of the next identity key; all zero when there is none yet.
+    #[serde(with = "crate::bytes")]
     pub next_key: Digest,
 }
 
@@ -427,6 +429,7 @@ pub struct Head<'a> {
     /// Number of the last post; 0 when there is none.
     pub last: u64,
     /// Hash of the last post's header; all zero when there is none.
+    #[serde(with = "crate::bytes")]
     pub hash: Digest,
     /// No number above this was ever shown to anybody.
     pub reserved: u64,
