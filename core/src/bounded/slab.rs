@@ -10,6 +10,7 @@
 
 use core::marker::PhantomData;
 use core::mem;
+use core::num::NonZeroU32;
 
 use super::List;
 
@@ -20,8 +21,11 @@ use super::List;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Handle {
     index: u32,
-    generation: u32,
+    /// Never 0, so that an `Option` of a handle is no longer than the handle, and all zero when it is empty.
+    generation: NonZeroU32,
 }
+
+const _: () = assert!(size_of::<Option<Handle>>() == size_of::<Handle>());
 
 impl Handle {
     /// Tells the slot: less than the capacity of the slab that the handle came from.
@@ -33,7 +37,7 @@ impl Handle {
     /// Packs the handle into one number, never 0 for a handle that a slab gave out.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
-        (self.generation as u64) << 32 | self.index as u64
+        (self.generation.get() as u64) << 32 | self.index as u64
     }
 
     /// Unpacks what [`to_bits`](Self::to_bits) packed. Any other number, 0 among them, gives a
@@ -41,9 +45,16 @@ impl Handle {
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         let [g0, g1, g2, g3, i0, i1, i2, i3] = bits.to_be_bytes();
-        Self {
-            index: u32::from_be_bytes([i0, i1, i2, i3]),
-            generation: u32::from_be_bytes([g0, g1, g2, g3]),
+        match NonZeroU32::new(u32::from_be_bytes([g0, g1, g2, g3])) {
+            Some(generation) => Self {
+                index: u32::from_be_bytes([i0, i1, i2, i3]),
+                generation,
+            },
+            // No slab has so many slots.
+            None => Self {
+                index: u32::MAX,
+                generation: NonZeroU32::MIN,
+            },
         }
     }
 }
@@ -51,7 +62,7 @@ impl Handle {
 /// One slot of a [`Slab`]; what the list underneath is a list of.
 #[derive(Clone, Debug)]
 pub struct Slot<T> {
-    generation: u32,
+    generation: NonZeroU32,
     state: State<T>,
 }
 
@@ -124,32 +135,37 @@ impl<T, L: List<Slot<T>>> Slab<T, L> {
     /// # Errors
     /// Gives `value` back when the slab is full, or when the allocator has no memory for it.
     pub fn insert(&mut self, value: T) -> Result<Handle, T> {
-        if self.free == 0 {
-            self.add_slot();
-        }
-        let Some(index) = self.free.checked_sub(1) else {
-            return Err(value);
-        };
-        // The free list holds slots that exist and are free: neither refusal happens.
-        let Some(slot) = self.slots.get_mut(index as usize) else {
-            return Err(value);
-        };
-        let State::Free { next } = slot.state else {
+        let Some((slot, handle)) = self.vacant() else {
             return Err(value);
         };
         slot.state = State::Occupied(value);
+        Ok(handle)
+    }
+
+    /// Takes a slot from the free list, for the caller to fill; `None` when all are in use.
+    fn vacant(&mut self) -> Option<(&mut Slot<T>, Handle)> {
+        if self.free == 0 {
+            self.add_slot();
+        }
+        // The free list holds slots that exist and are free: neither of the last two refusals happens.
+        let index = self.free.checked_sub(1)?;
+        let slot = self.slots.get_mut(index as usize)?;
+        let State::Free { next } = slot.state else {
+            return None;
+        };
         self.free = next;
         self.live += 1;
-        Ok(Handle {
+        let handle = Handle {
             index,
             generation: slot.generation,
-        })
+        };
+        Some((slot, handle))
     }
 
     /// Adds a slot to a slab without a free one, if it may have more.
     fn add_slot(&mut self) {
         let slot = Slot {
-            generation: 1,
+            generation: NonZeroU32::MIN,
             state: State::Free { next: 0 },
         };
         if self.slots.push(slot).is_ok() {
@@ -166,7 +182,7 @@ impl<T, L: List<Slot<T>>> Slab<T, L> {
         }
         match mem::replace(&mut slot.state, State::Free { next: self.free }) {
             State::Occupied(value) => {
-                slot.generation = slot.generation.checked_add(1).unwrap_or(1);
+                slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
                 self.free = handle.index + 1;
                 self.live -= 1;
                 Some(value)
@@ -179,11 +195,27 @@ impl<T, L: List<Slot<T>>> Slab<T, L> {
         }
     }
 
+    /// Drops an entry where it lies, without moving it as [`remove`](Self::remove) does; false when the
+    /// handle is stale.
+    pub fn discard(&mut self, handle: Handle) -> bool {
+        let Some(slot) = self.slots.get_mut(handle.index()) else {
+            return false;
+        };
+        if slot.generation != handle.generation || slot.value().is_none() {
+            return false;
+        }
+        slot.state = State::Free { next: self.free };
+        slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        self.free = handle.index + 1;
+        self.live -= 1;
+        true
+    }
+
     /// Drops all entries; every handle given out is stale from then on.
     pub fn clear(&mut self) {
         for index in (0..self.slots()).rev() {
             if let Some(handle) = self.handle_at(index) {
-                self.remove(handle);
+                self.discard(handle);
             }
         }
     }
@@ -288,7 +320,7 @@ impl<T, L: List<Slot<T>>> Slab<T, L> {
 }
 
 /// The handle of a slot of a slab; `None` for no slot that exists.
-fn handle(index: usize, generation: u32) -> Option<Handle> {
+fn handle(index: usize, generation: NonZeroU32) -> Option<Handle> {
     Some(Handle {
         index: u32::try_from(index).ok()?,
         generation,
@@ -330,17 +362,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_discarded_is_as_gone_as_what_is_removed() {
+        let mut slab = Small::EMPTY;
+        let handles = [1, 2, 3].map(|value| slab.insert(value).unwrap());
+        let [_, middle, _] = handles;
+        assert!(slab.discard(middle));
+        assert!(!slab.discard(middle), "stale");
+        assert_eq!((slab.len(), slab.get(middle)), (2, None));
+        let again = slab.insert(4).unwrap();
+        assert_eq!(again.index(), middle.index());
+        assert!(
+            !slab.discard(middle),
+            "stale, although its slot is used again"
+        );
+        assert_eq!(slab.get(again), Some(&4));
+        assert_eq!(slab.insert(5), Err(5));
+    }
+
+    #[test]
     fn a_made_up_handle_does_not_break_the_free_list() {
         let mut slab = Small::EMPTY;
         let entry = slab.insert(1).unwrap();
         slab.remove(entry);
         // The generation that the next entry will get.
         let guess = Handle {
-            generation: entry.generation + 1,
+            generation: entry.generation.saturating_add(1),
             ..entry
         };
         assert_eq!(slab.get(guess), None);
         assert_eq!(slab.remove(guess), None);
+        assert!(!slab.discard(guess));
         assert!((0..3).all(|value| slab.insert(value).is_ok()));
         assert_eq!(slab.insert(3), Err(3));
         assert_eq!(slab.get(Handle::from_bits(0)), None);
@@ -351,11 +402,11 @@ mod tests {
     fn generations_go_round_without_zero() {
         let mut slab = Small::EMPTY;
         slab.insert(1).unwrap();
-        slab.slots.get_mut(0).unwrap().generation = u32::MAX;
+        slab.slots.get_mut(0).unwrap().generation = NonZeroU32::MAX;
         let last = slab.handle_at(0).unwrap();
         assert_eq!(slab.remove(last), Some(1));
         let first = slab.insert(2).unwrap();
-        assert_eq!(first.generation, 1);
+        assert_eq!(first.generation, NonZeroU32::MIN);
         assert_eq!(Handle::from_bits(last.to_bits()), last);
     }
 

@@ -432,7 +432,7 @@ impl<P: Plan> Copies<P> {
     }
 
     fn remove(&mut self, posts: &mut Posts<P>, persists: &mut Persists<P>, handle: Handle) {
-        let Some(copy) = self.copies.remove(handle) else {
+        let Some(copy) = self.copies.get(handle) else {
             return;
         };
         self.index
@@ -441,6 +441,7 @@ impl<P: Plan> Copies<P> {
         free_chain(posts, persists, copy.author, copy.newest);
         free_chain(posts, persists, copy.author, copy.older);
         persists.hint(Entry::Copy(copy.author));
+        self.copies.discard(handle);
     }
 
     /// Takes the copy of an author away without freeing its posts, and returns where their chain begins (an earlier part

@@ -174,7 +174,7 @@ impl<P: Plan> Names<P> {
 
     /// Forgets a resolution and its claimants.
     pub fn release(&mut self, id: ResolutionId) {
-        self.running.remove(id.0);
+        self.running.discard(id.0);
         self.claimants
             .retain(|claimant| claimant.resolution != id.0);
     }

@@ -216,7 +216,7 @@ impl<P: Plan> People<P> {
         let user = entry.user;
         self.followers_index
             .remove(mixed(self.secret, &user), handle.index());
-        self.followers.remove(handle);
+        self.followers.discard(handle);
         // An expired follower that stays in storage is dropped at the next start.
         persists.hint(Entry::Follower(user));
     }

@@ -124,10 +124,8 @@ impl<P: Plan> Queries<P> {
             }
             return;
         }
-        let resolution = self
-            .running
-            .remove(handle)
-            .and_then(|query| query.resolution);
+        let resolution = self.running.get(handle).and_then(|query| query.resolution);
+        self.running.discard(handle);
         if let Some(id) = resolution {
             names.release(id);
         }

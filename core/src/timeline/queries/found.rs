@@ -151,12 +151,13 @@ impl<P: Plan> Results<P> {
             let handle = self.entries.first_from(at)?;
             at = handle.index();
             if self.entries.get(handle).is_some_and(|e| e.query == query) {
-                let entry = self.remove(handle)?;
+                let entry = self.entries.get(handle)?;
                 let told = Told {
                     user: entry.user,
                     name: entry.name,
                     what: entry.what,
                 };
+                self.remove(handle);
                 return Some((u32::try_from(at).unwrap_or(u32::MAX), told));
             }
             at = at.saturating_add(1);
@@ -178,11 +179,12 @@ impl<P: Plan> Results<P> {
         }
     }
 
-    fn remove(&mut self, handle: Handle) -> Option<Found> {
-        let entry = self.entries.get(handle)?;
-        let hash = hash(self.secret, entry.query, &entry.user);
-        self.index.remove(hash, handle.index());
-        self.entries.remove(handle)
+    fn remove(&mut self, handle: Handle) {
+        if let Some(entry) = self.entries.get(handle) {
+            let hash = hash(self.secret, entry.query, &entry.user);
+            self.index.remove(hash, handle.index());
+            self.entries.discard(handle);
+        }
     }
 
     /// Entries in use, and how many there can be.

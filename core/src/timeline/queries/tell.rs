@@ -42,14 +42,15 @@ impl<P: Plan> Queries<P> {
                     (query.command == Command::Whois).then(|| profile(now, state, handle, query))
                 }
                 Telling::Done => {
-                    let query = self.running.remove(handle)?;
+                    let outcome = query.outcome();
                     if let Some(id) = query.resolution {
                         names.release(id);
                     }
+                    self.running.discard(handle);
                     self.results.forget(handle);
                     return Some(Event::QueryDone {
                         query: id_of(handle),
-                        outcome: query.outcome(),
+                        outcome,
                     });
                 }
             };

@@ -305,16 +305,18 @@ impl<P: Plan> Exchange<P> {
 
     /// Ends a read without a word.
     fn drop_read(&mut self, state: &mut State<P>, handle: Handle) {
-        let Some(read) = self.reads.reads.remove(handle) else {
+        let Some(read) = self.reads.reads.get(handle) else {
             return;
         };
+        let job = read.job;
         for search in read.searches.iter() {
             if let Some(stream) = search.stream() {
                 self.streams.close(stream);
             }
         }
+        self.reads.reads.discard(handle);
         self.tree.transit.forget_read(state, handle);
-        self.drop_job(state, read.job);
+        self.drop_job(state, job);
     }
 
     /// The next thing that a read wants of the DHT.

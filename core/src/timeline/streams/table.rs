@@ -198,8 +198,10 @@ impl<P: Plan> Streams<P> {
     /// Forgets a stream that the host closed, and tells whose it was and whether it had been open. `None` for one
     /// that was closed from this side.
     pub fn closed(&mut self, id: StreamId) -> Option<(Role, bool)> {
-        let stream = self.slab.remove(Handle::from_bits(id.0))?;
-        (stream.state != State::Closing).then_some((stream.role, stream.state == State::Open))
+        let handle = Handle::from_bits(id.0);
+        let Stream { role, state, .. } = *self.slab.get(handle)?;
+        self.slab.discard(handle);
+        (state != State::Closing).then_some((role, state == State::Open))
     }
 
     /// Closes a stream from this side. Whoever calls it has told the owner. Stale handles are ignored.
@@ -209,7 +211,7 @@ impl<P: Plan> Streams<P> {
         };
         stream.role = Role::Waiting;
         if stream.state == State::Planned {
-            self.slab.remove(handle);
+            self.slab.discard(handle);
         } else {
             stream.state = State::Closing;
             self.queue(handle);
@@ -278,7 +280,7 @@ impl<P: Plan> Streams<P> {
                     return Some(Turn::Open(handle, to));
                 }
                 State::Closing => {
-                    self.slab.remove(handle);
+                    self.slab.discard(handle);
                     return Some(Turn::Close(StreamId(handle.to_bits())));
                 }
                 State::Open => return Some(Turn::Write(handle, stream.room)),

@@ -531,7 +531,7 @@ impl<P: Plan> Exchange<P> {
 
     /// Ends a job and all that it asked.
     pub(super) fn drop_job(&mut self, state: &mut State<P>, handle: Handle) {
-        let Some(job) = self.tree.jobs.remove(handle) else {
+        let Some(job) = self.tree.jobs.get(handle) else {
             return;
         };
         for stream in job.streams() {
@@ -542,6 +542,7 @@ impl<P: Plan> Exchange<P> {
                 state.posts.remove_record(target.profile);
             }
         }
+        self.tree.jobs.discard(handle);
     }
 
     /// Shows signs of life, and ends jobs whose time is up. A read's job is ended by the read.
