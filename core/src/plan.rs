@@ -189,7 +189,7 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     type Outgoing = Fixed<Option<Handle>, 6>;
     type Unreached = Fixed<Unreached, 4>;
 
-    type Overlay = Kademlia<Fixed<Entry, 32>, Fixed<Spare, 1>, Fixed<Silent, 2>>;
+    type Overlay = Kademlia<Fixed<Entry, 40>, Fixed<Spare, 1>, Fixed<Silent, 2>>;
     type Candidates = Fixed<Candidate, 12>;
     type Pinged = Fixed<u16, 64>;
 
@@ -208,7 +208,7 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     type Newcomers = Fixed<NodeId, 2>;
     type Votes = Fixed<Vote, 3>;
 
-    type Posts = Arena<2_432, 18>;
+    type Posts = Arena<2_944, 18>;
     type PostsPending = Fixed<Option<log::Pending>, 2>;
     type Persists = Fixed<Option<persist::Entry>, 4>;
     type Followed = Fixed<Slot<Followed>, 4>;
@@ -321,6 +321,6 @@ impl<C: Crypto + 'static> Plan for Server<C> {
 #[cfg(target_pointer_width = "32")]
 const _: () = assert!(size_of::<records::Records<Board>>() <= 9_600);
 #[cfg(target_pointer_width = "32")]
-const _: () = assert!(size_of::<crate::dht::Dht<Board>>() <= 15_500);
+const _: () = assert!(size_of::<crate::dht::Dht<Board>>() <= 16_300);
 #[cfg(target_pointer_width = "32")]
-const _: () = assert!(size_of::<crate::timeline::Timeline<Board>>() <= 10_500);
+const _: () = assert!(size_of::<crate::timeline::Timeline<Board>>() <= 10_620);
