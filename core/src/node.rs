@@ -3,6 +3,9 @@
 //! Owns the composition and nothing else: it hands inputs to the layer that they are for, carries what one layer
 //! learned to the other, and merges outputs and deadlines. Invariant: every method that takes `now` first brings
 //! both layers up to `now`, so that after a drain the deadline is always in the future.
+//!
+//! The largest inputs and the output are functions of their own, never inlined: what shares a frame with a caller's
+//! buffers is a fifth longer on a board, whose short instructions reach 1 KB of stack.
 
 use core::net::SocketAddr;
 
@@ -127,6 +130,7 @@ impl<P: Plan> Node<P> {
     }
 
     /// Takes a datagram from the network, whatever it holds.
+    #[inline(never)]
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
         if !self.advance(now) {
             return;
@@ -153,6 +157,7 @@ impl<P: Plan> Node<P> {
     ///
     /// # Errors
     /// [`Busy`]: as many streams as the plan allows are open; close it.
+    #[inline(never)]
     pub fn accept_stream(&mut self, now: Instant, from: SocketAddr) -> Result<StreamId, Busy> {
         if !self.advance(now) {
             return Err(Busy);
@@ -173,6 +178,7 @@ impl<P: Plan> Node<P> {
     /// Offers everything that has arrived on a stream and was not consumed yet. Takes at most one frame and returns
     /// its length. After a non-zero answer: drain, then call again with the rest. 0: more bytes are needed, or the node
     /// wants to be asked again after the next input of any kind; keep the bytes (a host needs room for one frame).
+    #[inline(never)]
     pub fn stream_readable(&mut self, now: Instant, stream: StreamId, bytes: &[u8]) -> usize {
         if !self.advance(now) {
             return 0;
@@ -507,6 +513,7 @@ impl<P: Plan> Node<P> {
     /// The next thing to do. `buf` needs [`crate::output::OUTPUT_LEN_MAX`] bytes; with less, what does not fit is dropped.
     ///
     /// What is to be durable comes first, then datagrams, streams, events, and at last [`Output::Wait`].
+    #[inline(never)]
     pub fn poll_output<'b>(&mut self, buf: &'b mut [u8]) -> Output<'b> {
         let now = self.now;
         let buf = match self.timeline.poll_persist(now, buf) {

@@ -232,6 +232,7 @@ impl<P: Plan> Exchange<P> {
         }
     }
 
+    #[inline(never)] // Its frame is not to last while tree and reads go on.
     fn handle_frame(
         &mut self,
         now: Instant,
@@ -262,6 +263,7 @@ impl<P: Plan> Exchange<P> {
     ///
     /// # Errors
     /// Gives the buffer back when there is nothing.
+    #[inline(never)] // As the output of the node, see there.
     pub fn poll_stream<'b>(
         &mut self,
         state: &mut State<P>,
