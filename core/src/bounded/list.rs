@@ -26,6 +26,9 @@ pub trait List<T>: Sized {
     /// The most elements that the list ever holds.
     const CAPACITY: usize;
 
+    /// Whether more elements take more memory; else the places for all of them are there from the beginning.
+    const GROWS: bool = false;
+
     /// Shows the elements in order.
     fn as_slice(&self) -> &[T];
 
@@ -160,6 +163,17 @@ impl<T, const N: usize> List<T> for Fixed<T, N> {
         (at < self.0.len()).then(|| self.0.swap_remove(at))
     }
 
+    fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        let mut at = 0;
+        while let Some(element) = self.0.get(at) {
+            if keep(element) {
+                at += 1;
+            } else {
+                self.remove(at);
+            }
+        }
+    }
+
     fn truncate(&mut self, len: usize) {
         self.0.truncate(len);
     }
@@ -192,6 +206,7 @@ impl<T, const N: usize> Grown<T, N> {
 impl<T, const N: usize> List<T> for Grown<T, N> {
     const EMPTY: Self = Self(Vec::new());
     const CAPACITY: usize = N;
+    const GROWS: bool = true;
 
     fn as_slice(&self) -> &[T] {
         self.0.as_slice()

@@ -142,21 +142,25 @@ impl<T, L: List<Option<T>>> Ring<T, L> {
         if at >= places { at - places } else { at }
     }
 
-    /// Adds places to a queue that fills all it has, half as many again: so the moves that make a
-    /// gap for them are few in the long run.
+    /// Adds places to a queue that fills all it has: all there can be where they take no memory, else half as many
+    /// again, so that the moves that make a gap for them are few in the long run.
     fn add_places(&mut self) {
         let before = self.places.len();
-        for _ in 0..=self.len / 2 {
+        let wanted = if L::GROWS {
+            self.len / 2 + 1
+        } else {
+            L::CAPACITY - before
+        };
+        for _ in 0..wanted {
             if self.places.push(None).is_err() {
                 break;
             }
         }
         let added = self.places.len() - before;
-        if self.head == 0 || added == 0 {
+        if !L::GROWS || self.head == 0 || added == 0 {
             return;
         }
-        // From `head` on they go to the new end; the last one first, where there is nothing yet. A loop
-        // of swaps, since `rotate_left` takes half a kilobyte of a board's flash for each type.
+        // From `head` on they go to the new end; the last one first, where there is nothing yet.
         for at in (self.head..before).rev() {
             self.places.as_mut_slice().swap(at, at + added);
         }
