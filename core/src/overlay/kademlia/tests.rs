@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::*;
-use crate::bounded::Grown;
+use crate::bounded::{Fixed, Grown};
 use crate::crypto::Ed25519;
 use crate::rng::Seed;
 

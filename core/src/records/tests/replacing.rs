@@ -1,6 +1,7 @@
 //! Which record replaces which, and that a forged one replaces none.
 
 use super::*;
+use crate::id::SHARD_DEPTH_MAX;
 
 #[test]
 fn identical_bytes_are_acknowledged_and_change_nothing() {

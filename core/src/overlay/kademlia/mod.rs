@@ -7,15 +7,19 @@
 //! contact is in at most one of the three lists; a bucket holds at most [`K`] contacts, or twice that where it
 //! holds some of the [`K`] nearest neighbours.
 
+mod places;
+mod upkeep;
+
 use crate::addr::PackedAddr;
-use crate::bounded::{Fixed, List, sort_by};
+use crate::bounded::List;
 use crate::crypto::Crypto;
-use crate::id::{Distance, ID_BYTES, Key, NodeId, prefix64};
+use crate::id::{Distance, Key, NodeId};
 use crate::rng::Rng;
-use crate::rpc::{Peer, Rtt};
+use crate::rpc::Rtt;
 use crate::time::{Instant, earliest};
 use crate::wire::datagram::{Contact, NO_TOKEN, Token};
 
+use self::places::{Room, differs};
 use super::{
     Change, Entry, Heard, K, Nearest, Neighbour, Overlay, REPLICATION, Silent, Spare, Upkeep,
     seconds,
@@ -41,9 +45,6 @@ pub const FRESH_S: u32 = 60;
 const JITTER_PERCENT: u32 = 25;
 /// Most contacts of one bucket.
 const BUCKET_MAX: usize = 2 * K;
-
-/// One bucket's places in the list, to be sorted by distance: its leading bits and the place.
-type Ranked = Fixed<(u64, u16), BUCKET_MAX>;
 
 /// The three schedules of upkeep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -354,146 +355,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
     }
 }
 
-/// Whether a contact would find a place.
-enum Room {
-    /// There is one.
-    Free,
-    /// There is if the contact at this place goes.
-    Of(usize),
-    /// There is none; the contact at this place was not heard for longest.
-    None(Option<usize>),
-}
-
 impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
-    /// The bucket of an id: the bits that it shares with the own id.
-    fn bucket_of(&self, id: &NodeId) -> u8 {
-        let shared = Distance::between(self.own.as_bytes(), id.as_bytes()).leading_zeros();
-        u8::try_from(shared).unwrap_or(u8::MAX)
-    }
-
-    fn bucket_at(&self, place: usize) -> u8 {
-        self.entries
-            .get(place)
-            .map_or(u8::MAX, |entry| entry.bucket)
-    }
-
-    /// The first place of a bucket that is `bucket` or deeper.
-    fn bucket_start(&self, bucket: u32) -> usize {
-        self.entries
-            .as_slice()
-            .partition_point(|entry| u32::from(entry.bucket) < bucket)
-    }
-
-    /// The place behind the bucket that begins at or holds `place`.
-    fn run_end(&self, place: usize) -> usize {
-        self.bucket_start(u32::from(self.bucket_at(place)) + 1)
-    }
-
-    /// The first place of the bucket that ends before `end`, which is not 0.
-    fn run_start(&self, end: usize) -> usize {
-        self.bucket_start(u32::from(self.bucket_at(end - 1)))
-    }
-
-    /// Where a contact is.
-    fn place_of(&self, id: &NodeId) -> Option<usize> {
-        let start = self.bucket_start(u32::from(self.bucket_of(id)));
-        let end = self.run_end(start);
-        let run = self.entries.as_slice().get(start..end)?;
-        // The one heard last is the most likely to be heard again.
-        run.iter()
-            .rposition(|entry| entry.contact.id == *id)
-            .map(|at| start + at)
-    }
-
-    /// Where a contact is, if it has this address.
-    fn place_of_contact(&self, contact: &Contact) -> Option<usize> {
-        let place = self.place_of(&contact.id)?;
-        self.entries
-            .get(place)
-            .is_some_and(|entry| entry.contact == *contact)
-            .then_some(place)
-    }
-
-    /// Appends the contacts of one bucket, nearest first.
-    fn append(&self, target: &Key, start: usize, end: usize, nearest: &mut Nearest) {
-        let to = prefix64(target.as_bytes());
-        let mut ranked = Ranked::EMPTY;
-        let run = self.entries.as_slice().get(start..end).unwrap_or_default();
-        for (place, entry) in (start..).zip(run) {
-            // Places fit 16 bits, and a bucket fits the list.
-            let place = u16::try_from(place).unwrap_or(u16::MAX);
-            let _ = ranked.push((prefix64(entry.contact.id.as_bytes()) ^ to, place));
-        }
-        let whole = |place: u16| {
-            let id = self
-                .at(place)
-                .map_or(&[0; ID_BYTES], |entry| entry.contact.id.as_bytes());
-            Distance::between(id, target.as_bytes())
-        };
-        sort_by(ranked.as_mut_slice(), |(a, a_place), (b, b_place)| {
-            a.cmp(b).then_with(|| whole(*a_place).cmp(&whole(*b_place)))
-        });
-        for &(_, place) in ranked.as_slice() {
-            if nearest.push(place).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Counts the contacts nearer to this node than `id`, which is in or belongs to `bucket`.
-    fn nearer_neighbours(&self, id: &NodeId, bucket: u8) -> usize {
-        let start = self.bucket_start(u32::from(bucket));
-        let end = self.bucket_start(u32::from(bucket) + 1);
-        let own = Key::from_bytes(*self.own.as_bytes());
-        let run = self.entries.as_slice().get(start..end).unwrap_or_default();
-        let nearer = run
-            .iter()
-            .filter(|e| self.is_nearer(&own, &e.contact.id, id))
-            .count();
-        nearer + self.entries.len() - end
-    }
-
-    /// Whether a newcomer would find a place, see [`BUCKET_MAX`].
-    fn room(&self, id: &NodeId, bucket: u8) -> Room {
-        let start = self.bucket_start(u32::from(bucket));
-        let len = self.bucket_start(u32::from(bucket) + 1) - start;
-        let rank = if len < K {
-            0
-        } else {
-            self.nearer_neighbours(id, bucket)
-        };
-        if len >= BUCKET_MAX || (len >= K && rank >= K) {
-            return Room::None(Some(start));
-        }
-        if !self.entries.is_full() {
-            return Room::Free;
-        }
-        // A table smaller than its buckets: the nearest neighbours are safe, the other buckets share the
-        // rest evenly.
-        let safe = K.min(L::CAPACITY / 2);
-        let fullest = self.fullest_bucket(self.entries.len().saturating_sub(safe));
-        let near = self.nearer_neighbours(id, bucket) < safe;
-        match fullest {
-            Some((place, count)) if near || count > len + 1 => Room::Of(place),
-            Some(_) | None => Room::None((len > 0).then_some(start)),
-        }
-    }
-
-    /// The bucket with the most contacts among those that begin before `end`: its first place and its size.
-    /// Of equal ones the farthest.
-    fn fullest_bucket(&self, end: usize) -> Option<(usize, usize)> {
-        let mut fullest = None;
-        let mut at = 0;
-        while at < end {
-            let next = self.run_end(at);
-            if fullest.is_none_or(|(_, count)| next - at > count) {
-                fullest = Some((at, next - at));
-            }
-            at = next;
-        }
-        fullest
-    }
-
     /// Sees to it that an entry can be inserted; tells which neighbour had to go. Otherwise the place of the
     /// one in its bucket that was not heard for longest, and nothing changed.
     fn make_place(&mut self, entry: &Entry) -> Result<Option<NodeId>, Option<usize>> {
@@ -644,132 +506,11 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
             self.set(Timer::Probe, now.after_ms(PROBE_AGAIN_MS));
         }
     }
-
-    fn set(&mut self, timer: Timer, at: Instant) {
-        if let Some(place) = self.timers.get_mut(timer as usize) {
-            *place = Some(at);
-        }
-    }
-
-    fn stop(&mut self, timer: Timer) {
-        if let Some(place) = self.timers.get_mut(timer as usize) {
-            *place = None;
-        }
-    }
-
-    /// The bucket that holds the farthest of the nearest neighbours, plus one: deeper ones are known from
-    /// looking up the own id.
-    fn cursor_max(&self) -> u8 {
-        let place = self.entries.len().saturating_sub(K);
-        self.bucket_at(place).saturating_add(1)
-    }
-
-    fn refresh_next<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
-        if self.entries.is_empty() {
-            self.filling = false;
-            self.stop(Timer::Refresh);
-            return Upkeep::Nothing;
-        }
-        let cursor = self.cursor.min(self.cursor_max());
-        let target = match cursor.checked_sub(1) {
-            Some(bucket) => self.random_in(bucket, rng),
-            None => Key::from_bytes(*self.own.as_bytes()),
-        };
-        if cursor == 0 {
-            self.filling = false;
-            self.cursor = self.cursor_max();
-        } else {
-            self.cursor = cursor - 1;
-        }
-        let pause_ms = if self.filling {
-            FILL_PAUSE_MS
-        } else {
-            REFRESH_MS / (u64::from(self.cursor_max()) + 1)
-        };
-        self.set(
-            Timer::Refresh,
-            now.after_ms(rng.jitter(pause_ms, JITTER_PERCENT)),
-        );
-        Upkeep::Lookup(target)
-    }
-
-    /// A random key that shares exactly `bucket` bits with the own id.
-    fn random_in<C: Crypto>(&self, bucket: u8, rng: &mut Rng<C>) -> Key {
-        let mut bytes = [0; ID_BYTES];
-        rng.fill(&mut bytes);
-        let (whole, bit) = (usize::from(bucket / 8), bucket % 8);
-        // The bits of this byte that are the own ones, and the one that is not.
-        let flipped = 0x80_u8 >> bit;
-        let kept = !(flipped | (flipped - 1));
-        for (at, (byte, own)) in bytes.iter_mut().zip(self.own.as_bytes()).enumerate() {
-            match at.cmp(&whole) {
-                core::cmp::Ordering::Less => *byte = *own,
-                core::cmp::Ordering::Equal => {
-                    *byte = (own & kept) | (!own & flipped) | (*byte & (flipped - 1));
-                }
-                core::cmp::Ordering::Greater => {}
-            }
-        }
-        Key::from_bytes(bytes)
-    }
-
-    fn check_neighbour<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
-        if self.entries.is_empty() {
-            self.stop(Timer::Check);
-            return Upkeep::Nothing;
-        }
-        self.set(
-            Timer::Check,
-            now.after_ms(rng.jitter(CHECK_MS, JITTER_PERCENT)),
-        );
-        let near = self.nearest(&Key::from_bytes(*self.own.as_bytes()));
-        let near = near
-            .as_slice()
-            .get(..REPLICATION)
-            .unwrap_or(near.as_slice());
-        let stalest = near
-            .iter()
-            .filter_map(|&at| self.at(at))
-            .min_by_key(|entry| entry.seen_s);
-        match stalest {
-            Some(e) if seconds(now).saturating_sub(e.seen_s) >= NEIGHBOUR_SILENT_S => {
-                Upkeep::Ping(e.peer())
-            }
-            Some(_) | None => Upkeep::Nothing,
-        }
-    }
-
-    fn probe_silent<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
-        let now_s = seconds(now);
-        self.silent
-            .retain(|silent| now_s.saturating_sub(silent.since_s) < SILENT_S);
-        let Some(silent) = self.silent.remove(0) else {
-            self.stop(Timer::Probe);
-            return Upkeep::Nothing;
-        };
-        // It was just taken out: there is room.
-        let _ = self.silent.push(silent);
-        self.set(
-            Timer::Probe,
-            now.after_ms(rng.jitter(PROBE_MS, JITTER_PERCENT)),
-        );
-        Upkeep::Ping(Peer::stranger(silent.contact.addr))
-    }
 }
 
 /// Whether two contacts share id or address, so that at most one of them is there.
 fn is_one_of(a: &Contact, b: &Contact) -> bool {
     a.id == b.id || a.addr == b.addr
-}
-
-/// Whether two ids at this distance differ at a bit.
-fn differs(distance: &Distance, bit: u8) -> bool {
-    let byte = distance
-        .as_bytes()
-        .get(usize::from(bit / 8))
-        .copied()
-        .unwrap_or(0);
-    byte & (0x80 >> (bit % 8)) != 0
 }
 
 #[cfg(test)]

@@ -1,0 +1,276 @@
+//! The commands: what the application asks of a node.
+//!
+//! Each brings the node up to `now`, hands the command to the layer that it is for and lets both layers settle.
+//! Invariant: a refused command has begun nothing.
+
+use core::net::SocketAddr;
+
+use super::Node;
+use crate::dht::{OpId, Owner};
+use crate::id::Key;
+use crate::name::Handle;
+use crate::output::{Busy, CommandError, QueryId};
+use crate::plan::Plan;
+use crate::time::Instant;
+use crate::wire::record::{Kind, Kinds};
+use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX, RECORD_LEN_MAX};
+
+impl<P: Plan> Node<P> {
+    /// Joins the network through the node at `addr`; goes on trying after it timed out. Ends with [`crate::output::Outcome::Joined`].
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn join(
+        &mut self,
+        now: Instant,
+        addr: SocketAddr,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let op = self
+            .dht
+            .join(now, addr, Owner::Application, within_ms)
+            .map_err(|Busy| CommandError::Busy);
+        self.settle(now);
+        op.map(OpId::query)
+    }
+
+    /// Says goodbye: withdraws the online lease, tells the neighbours. Ends with [`crate::output::Outcome::Left`].
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn leave(&mut self, now: Instant, within_ms: u32) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let query = self.timeline.leave(now, within_ms);
+        self.settle(now);
+        query
+    }
+
+    /// Publishes claim, profile and head now rather than when they are next due. Ends with
+    /// [`crate::output::Outcome::Stored`].
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn register(&mut self, now: Instant, within_ms: u32) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let query = self.timeline.register(now, within_ms);
+        self.settle(now);
+        query
+    }
+
+    /// Publishes a post. Ends with [`crate::output::Outcome::Posted`] once it is durable.
+    ///
+    /// # Errors
+    /// [`CommandError::TextEmpty`] (nothing but white space), [`CommandError::TextTooLong`], [`CommandError::Full`],
+    /// [`CommandError::StorageFailed`], [`CommandError::Recovering`], [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn post(&mut self, now: Instant, text: &str) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let query = self.timeline.post(now, text);
+        self.settle(now);
+        query
+    }
+
+    /// Follows the user with this handle: pins its key, stores the follow record, tells the followed. Ends with
+    /// [`crate::output::Outcome::Followed`], or `NotFound`, or `Ambiguous` after a [`crate::output::Event::Person`] for each claimant.
+    ///
+    /// # Errors
+    /// [`CommandError::Myself`], [`CommandError::Full`], [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn follow(
+        &mut self,
+        now: Instant,
+        handle: &Handle,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let query = self.timeline.follow(now, handle, within_ms);
+        self.settle(now);
+        query
+    }
+
+    /// Ends following. Ends like [`follow`](Self::follow); `NotFound` when nobody of that handle is followed.
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn unfollow(
+        &mut self,
+        now: Instant,
+        handle: &Handle,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let query = self.timeline.unfollow(now, handle, within_ms);
+        self.settle(now);
+        query
+    }
+
+    /// Reads the posts of everyone followed and one's own, or of one user, from the network. Yields
+    /// [`crate::output::Event::Post`] and [`crate::output::Event::Missing`], and ends with [`crate::output::Outcome::Read`]. For an ambiguous
+    /// handle the oldest claimant is read, after a [`crate::output::Event::Person`] for each.
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn timeline(
+        &mut self,
+        now: Instant,
+        whose: Option<&Handle>,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let query = self.timeline.timeline(now, whose, within_ms);
+        self.settle(now);
+        query
+    }
+
+    /// Looks a handle up: yields [`crate::output::Event::Person`] for each claimant (the taken one first) and each holder, one
+    /// [`crate::output::Event::Profile`], and ends with `Found` or `NotFound`.
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn whois(
+        &mut self,
+        now: Instant,
+        handle: &Handle,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let query = self.timeline.whois(now, handle, within_ms);
+        self.settle(now);
+        query
+    }
+
+    /// Lists who follows a user (`None`: oneself). Yields [`crate::output::Event::Person`], ends with `Found`, `NotFound` or `Ambiguous`.
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn followers(
+        &mut self,
+        now: Instant,
+        whose: Option<&Handle>,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let query = self.timeline.followers(now, whose, within_ms);
+        self.settle(now);
+        query
+    }
+
+    /// Lists whom a user follows (`None`: oneself, answered from the own table). Yields and ends like
+    /// [`followers`](Self::followers).
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn following(
+        &mut self,
+        now: Instant,
+        whose: Option<&Handle>,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let query = self.timeline.following(now, whose, within_ms);
+        self.settle(now);
+        query
+    }
+
+    /// Finds the nodes nearest to `key`. Yields [`crate::output::Event::Contact`], nearest first, ends with `Found`.
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn lookup(
+        &mut self,
+        now: Instant,
+        key: Key,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let op = self
+            .dht
+            .find(now, key, Owner::Application, within_ms)
+            .map_err(|Busy| CommandError::Busy);
+        self.settle(now);
+        op.map(OpId::query)
+    }
+
+    /// Stores a value at `key` for `ttl_s` seconds (at most 24 h), signed by this user; a later put by the same user
+    /// replaces it. Ends with `Stored`, `Older` or `Full`.
+    ///
+    /// # Errors
+    /// [`CommandError::ValueTooLong`], [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn put(
+        &mut self,
+        now: Instant,
+        key: Key,
+        value: &[u8],
+        ttl_s: u32,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        if value.len() > PAYLOAD_LEN_MAX {
+            return Err(CommandError::ValueTooLong);
+        }
+        let mut record = [0; RECORD_LEN_MAX];
+        let len = self
+            .timeline
+            .sign_value(now, &key, value, ttl_s, &mut record)?;
+        let record = record.get(..len).unwrap_or_default();
+        let op = self
+            .dht
+            .put(now, record, Owner::Application, within_ms)
+            .map_err(|Busy| CommandError::Busy);
+        self.settle(now);
+        op.map(OpId::query)
+    }
+
+    /// Reads the values at `key`: yields an [`crate::output::Event::Value`] for each author, the newest of each, and ends with
+    /// `Found` or `NotFound`.
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn get(&mut self, now: Instant, key: Key, within_ms: u32) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let op = self
+            .dht
+            .get(
+                now,
+                key,
+                Kinds::of(&[Kind::Value]),
+                None,
+                Owner::Application,
+                within_ms,
+            )
+            .map_err(|Busy| CommandError::Busy);
+        self.settle(now);
+        op.map(OpId::query)
+    }
+
+    /// Sends a message to the node nearest to `key`. Ends with `Delivered` or `NotFound`.
+    ///
+    /// # Errors
+    /// [`CommandError::ValueTooLong`], [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn send(
+        &mut self,
+        now: Instant,
+        key: Key,
+        bytes: &[u8],
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        if bytes.len() > MESSAGE_LEN_MAX {
+            return Err(CommandError::ValueTooLong);
+        }
+        let op = self
+            .dht
+            .send(now, key, bytes, Owner::Application, within_ms)
+            .map_err(|Busy| CommandError::Busy);
+        self.settle(now);
+        op.map(OpId::query)
+    }
+
+    /// As [`Self::advance`], for commands.
+    fn ready(&mut self, now: Instant) -> Result<(), CommandError> {
+        if self.advance(now) {
+            Ok(())
+        } else {
+            Err(CommandError::NotStarted)
+        }
+    }
+}
