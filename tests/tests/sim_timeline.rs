@@ -290,7 +290,7 @@ fn a_bad_network_only_makes_it_slower() {
         world.network_mut().loss = Chance::percent(5);
         world.network_mut().duplication = Chance::percent(5);
         world.network_mut().reordering = Chance::percent(20);
-        let hosts = world.joined(18, 0);
+        let hosts = world.joined(12, 6);
         world.run_for(secs(30));
         for (n, host) in hosts.iter().enumerate() {
             let other = hosts[(n + 7) % hosts.len()];
