@@ -170,6 +170,13 @@ pub enum Tag {
         /// Names the record in the store.
         record: RecordId,
     },
+    /// What is held, to another holder.
+    Have,
+    /// A held record to a holder that said it lacks it.
+    Repair {
+        /// Names the record in the store.
+        record: RecordId,
+    },
 }
 
 impl Tag {
@@ -182,7 +189,12 @@ impl Tag {
             | Self::Page { visit, .. }
             | Self::Put { visit }
             | Self::Send { visit } => Some(visit),
-            Self::Probe | Self::Bootstrap | Self::Bye { .. } | Self::HandOver { .. } => None,
+            Self::Probe
+            | Self::Bootstrap
+            | Self::Bye { .. }
+            | Self::HandOver { .. }
+            | Self::Have
+            | Self::Repair { .. } => None,
         }
     }
 }

@@ -894,7 +894,7 @@ fn an_older_record_is_refused_with_the_sequence_that_is_held() {
 fn a_message_reaches_the_node_of_its_key_once() {
     let mut world = World::joined::<Server>(20);
     world.run_ms(2_000);
-    world.lose_every = 7;
+    world.lose_every = 8;
     for k in 0..10 {
         let nearest = world.nearest(key(k), usize::MAX)[0];
         let query = world.hosts[k].dht.send(world.now, key(k), &[k as u8; 900]);

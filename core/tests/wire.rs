@@ -17,7 +17,7 @@ use strandline_core::id::{Key, NodeId, UserId};
 use strandline_core::name::Name;
 use strandline_core::rules::Rule;
 use strandline_core::wire::datagram::{
-    Body, Contact, Datagram, Denial, NO_TOKEN, Proof, PutOutcome,
+    Body, Contact, Datagram, Denial, Digest, NO_TOKEN, Proof, PutOutcome, Told,
 };
 use strandline_core::wire::frame::{Ending, Frame, Get, GetStored, Refusal, Target, Unreached};
 use strandline_core::wire::post::{self, Post, PostKind};
@@ -385,7 +385,33 @@ fn datagrams() -> Vec<(&'static str, Vec<u8>)> {
                 },
             ),
         ),
+        (
+            "have",
+            datagram(
+                TOKEN,
+                Body::Have {
+                    told: &told(&claim),
+                },
+            ),
+        ),
+        ("lacks", datagram(TOKEN, Body::Lacks { observed, lacks: 1 })),
+        (
+            "lacks-nothing",
+            datagram(TOKEN, Body::Lacks { observed, lacks: 0 }),
+        ),
     ]
+}
+
+/// What a holder tells about one record.
+fn told(record: &[u8]) -> Vec<u8> {
+    let record = Record::decode(record).unwrap();
+    let digest = Digest::of::<Ed25519>(&record, 0);
+    let told = [&record.key.as_bytes()[..], &[1], &digest.to_bytes()].concat();
+    let read: Vec<_> = Told::iter(&told).collect();
+    assert_eq!(read.len(), 1);
+    assert_eq!(read[0].location, record.key);
+    assert!(Digest::iter(read[0].digests).eq([digest]));
+    told
 }
 
 /// Every kind of record, by name.

@@ -1,8 +1,8 @@
 //! Handing records over: to a newcomer that should hold them, and on leaving to those that are next in line.
 //!
 //! Owns one walk over the store at a time, and a queue of newcomers. Invariants: a step looks at a bounded number
-//! of records, and a bounded number of requests is under way; a full queue forgets the newest, since the records'
-//! authors renew them anyway.
+//! of records, and a bounded number of requests is under way; a full queue forgets the newest: the next round of `repair`,
+//! which it brings on, gives it what it lacks.
 
 use core::marker::PhantomData;
 
@@ -83,6 +83,7 @@ impl<P: Plan> Dht<P> {
         }
         if self.handover.newcomers.push(contact.id).is_err() {
             self.dropped.count(Rule::Full);
+            self.repair_soon();
         }
         if self.handover.step.is_none() && self.handover.under_way < AT_ONCE {
             self.handover.step = Some(self.now.after_ms(STEP_PAUSE_MS));
@@ -208,7 +209,7 @@ impl<P: Plan> Dht<P> {
 }
 
 /// Where a record lies.
-fn location_of<P: Plan>(held: &Held<'_>) -> Option<Key> {
+pub(super) fn location_of<P: Plan>(held: &Held<'_>) -> Option<Key> {
     let record = Record::decode(held.bytes).ok()?;
     Some(record.key.shard::<P::Crypto>(&record.author, held.depth))
 }

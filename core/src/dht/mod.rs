@@ -3,7 +3,8 @@
 //!
 //! Owns the composition of `rpc`, `overlay`, `lookup` and `records`: which request is answered how (`serve`), what
 //! an answer means (`replies`), operations and the visits that they consist of (`ops`, `visits`), joining and
-//! leaving (`joining`), handing records to newcomers (`handover`), and what is told (`events`). Invariants: every
+//! leaving (`joining`), handing records to newcomers (`handover`), comparing them with the other holders
+//! (`repair`), and what is told (`events`). Invariants: every
 //! operation ends by its deadline; nothing goes to an address that was not asked for by the host, did not send a
 //! request just now or did not answer a ping, but one ping; what is sent is encoded at poll time.
 
@@ -12,6 +13,7 @@ mod handover;
 mod joining;
 mod observed;
 mod ops;
+mod repair;
 mod replies;
 mod serve;
 mod visits;
@@ -44,6 +46,7 @@ use crate::wire::datagram::{Contact, Datagram};
 use handover::HandOver;
 use joining::Joining;
 use observed::Observed;
+use repair::Repair;
 
 /// How many holders have to take a record for it to be stored, if as many can be reached.
 pub const QUORUM: u8 = 5;
@@ -101,6 +104,7 @@ pub struct Dht<P: Plan> {
     saved: P::Saved,
     contacts_changed: bool,
     handover: HandOver<P>,
+    repair: Repair,
     observed: Observed<P>,
     dropped: Dropped,
 }
@@ -144,6 +148,7 @@ impl<P: Plan> Dht<P> {
             saved: P::Saved::EMPTY,
             contacts_changed: false,
             handover: HandOver::EMPTY,
+            repair: Repair::EMPTY,
             observed: Observed::EMPTY,
             dropped: Dropped::NONE,
         }
@@ -228,6 +233,7 @@ impl<P: Plan> Dht<P> {
             self.overlay.next_upkeep(),
             self.joining.next_deadline(),
             self.handover.next_deadline(),
+            self.repair.next_deadline(),
         ]
         .into_iter()
         .fold(None, earliest)
@@ -347,6 +353,7 @@ impl<P: Plan> Dht<P> {
         }
         self.retry_bootstraps();
         self.hand_over_slice();
+        self.repair_slice();
         self.run();
     }
 
@@ -406,6 +413,7 @@ impl<P: Plan> Dht<P> {
         if let Some(peer) = change.probe {
             self.probe(peer);
         }
+        self.repair_after(&change);
         self.after_change();
     }
 

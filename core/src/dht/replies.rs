@@ -312,6 +312,13 @@ impl<P: Plan> Dht<P> {
                 }
             }
             (Tag::HandOver { .. }, Body::Stored { .. }) => self.on_handed_over(),
+            (Tag::Have, Body::Lacks { lacks, .. }) => self.on_lacks(*lacks),
+            (Tag::Repair { record }, Body::Stored { outcome, .. }) => {
+                if let PutOutcome::Older { record: theirs } = outcome {
+                    self.on_newer(record, theirs, contact);
+                }
+                self.on_repaired(record, Some(outcome));
+            }
             (Tag::Put { visit }, Body::Denied { .. }) => {
                 self.on_busy(visit);
                 self.give_up(pending);
@@ -518,6 +525,8 @@ impl<P: Plan> Dht<P> {
             Tag::Bootstrap => self.on_bootstrap_failed(pending.peer.addr),
             Tag::Bye { op } => self.on_goodbye(op),
             Tag::HandOver { .. } => self.on_handed_over(),
+            Tag::Have => self.on_have_failed(),
+            Tag::Repair { record } => self.on_repaired(record, None),
             Tag::Validate { .. } => {
                 self.on_first_ping(pending, |lookup| lookup.ping_failed(&pending.peer.addr));
             }

@@ -17,7 +17,7 @@ use crate::records::{Offer, PutError, RecordId};
 use crate::rpc::{Peer, Pending, Tag};
 use crate::rules::Rule;
 use crate::wire::datagram::{
-    Body, CONTACT_LEN, Contact, Datagram, Denial, Proof, PutOutcome, Token, Transaction,
+    Body, CONTACT_LEN, Contact, Datagram, Denial, HAVE_ROOM, Proof, PutOutcome, Token, Transaction,
 };
 use crate::wire::record::{Kinds, Record};
 use crate::wire::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX, PING_LEN, REQUEST_LEN_MIN};
@@ -74,6 +74,10 @@ enum Answer {
     Delivered {
         accepted: bool,
     },
+    /// Bytes, since a `u64` would make every reply of a board longer.
+    Lacks {
+        lacks: [u8; 8],
+    },
     Denied(Denial),
 }
 
@@ -113,7 +117,11 @@ impl<P: Plan> Dht<P> {
                     challenge: challenge.filter(|_| proven),
                 }
             }
-            Body::FindNode { .. } | Body::Get { .. } | Body::Put { .. } | Body::Send { .. }
+            Body::FindNode { .. }
+            | Body::Get { .. }
+            | Body::Put { .. }
+            | Body::Send { .. }
+            | Body::Have { .. }
                 if proven =>
             {
                 self.on_proven(contact);
@@ -123,10 +131,12 @@ impl<P: Plan> Dht<P> {
             | Body::Get { .. }
             | Body::Put { .. }
             | Body::Send { .. }
+            | Body::Have { .. }
             | Body::Pong { .. }
             | Body::Found { .. }
             | Body::Stored { .. }
             | Body::Delivered { .. }
+            | Body::Lacks { .. }
             | Body::Denied { .. } => {
                 self.dropped.count(Rule::Token);
                 Answer::Denied(Denial::Token)
@@ -186,11 +196,15 @@ impl<P: Plan> Dht<P> {
             Body::Send { key, bytes } => Answer::Delivered {
                 accepted: self.on_message(from, transaction, key, bytes),
             },
+            Body::Have { told } => Answer::Lacks {
+                lacks: self.lacking(told).to_be_bytes(),
+            },
             Body::Ping { .. }
             | Body::Pong { .. }
             | Body::Found { .. }
             | Body::Stored { .. }
             | Body::Delivered { .. }
+            | Body::Lacks { .. }
             | Body::Denied { .. } => Answer::Denied(Denial::Unsupported),
         }
     }
@@ -387,6 +401,10 @@ impl<P: Plan> Dht<P> {
                 },
                 buf,
             ),
+            Answer::Lacks { lacks } => {
+                let lacks = u64::from_be_bytes(lacks);
+                self.seal(reply, Body::Lacks { observed, lacks }, buf)
+            }
             Answer::Denied(reason) => self.seal(reply, Body::Denied { observed, reason }, buf),
         }
     }
@@ -468,6 +486,7 @@ impl<P: Plan> Dht<P> {
 
     /// The bytes of a request; `None` when what it was for is gone.
     fn encode_request(&self, pending: &Pending, buf: &mut [u8]) -> Option<usize> {
+        let mut told = [0; HAVE_ROOM];
         let pad = [0; PING_LEN - PING_HEAD_LEN];
         let ping = |leaving| Body::Ping {
             leaving,
@@ -533,7 +552,10 @@ impl<P: Plan> Dht<P> {
                     bytes: self.parked.get(*blob)?,
                 }
             }
-            Tag::HandOver { record } => {
+            Tag::Have => Body::Have {
+                told: self.write_told(&mut told)?,
+            },
+            Tag::HandOver { record } | Tag::Repair { record } => {
                 let held = self.records.get(self.now, record)?;
                 Body::Put {
                     depth: held.depth,

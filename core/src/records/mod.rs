@@ -61,6 +61,13 @@ const _: () = assert!(VICTIMS_MAX * RECORD_LEN_MIN >= RECORD_LEN_MAX);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RecordId(BlobId);
 
+impl RecordId {
+    /// The slot of the record, see [`Records::at`].
+    pub(crate) fn slot(self) -> usize {
+        self.0.index()
+    }
+}
+
 /// A record that somebody wants held.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {

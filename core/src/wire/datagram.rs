@@ -6,10 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::record::{Record, Slot};
 use super::{DATAGRAM_LEN_MAX, NetworkId};
 use crate::addr::PackedAddr;
-use crate::crypto::{PublicKey, Signature};
-use crate::id::{Key, NodeId};
+use crate::crypto::{Crypto, PublicKey, Signature};
+use crate::id::{ID_BYTES, Key, NodeId};
 use crate::rules::Rule;
 
 /// A 64-bit transaction id, from the node's generator: a stranger cannot guess it.
@@ -128,6 +129,18 @@ pub enum Body<'a> {
         /// Why not.
         reason: Denial,
     },
+    /// Request: this is what I hold where you should hold it too. Needs a valid token.
+    Have {
+        /// Locations and digests, see [`Told`]; at most 64 digests count.
+        told: &'a [u8],
+    },
+    /// Reply to `Have`.
+    Lacks {
+        /// The address from which the request came.
+        observed: PackedAddr,
+        /// Bit n is set when the record of the nth digest is not held, or another sequence of it, and is welcome.
+        lacks: u64,
+    },
 }
 
 /// A node key and its signature over a challenge.
@@ -213,6 +226,98 @@ impl Contact {
     }
 }
 
+/// Bytes of a location and of the number of its digests.
+pub const LOCATION_LEN: usize = ID_BYTES + 1;
+/// Bytes of a [`Digest`].
+pub const DIGEST_LEN: usize = 8 + 4;
+/// Room for what a `Have` tells, in bytes.
+pub const HAVE_ROOM: usize = DATAGRAM_LEN_MAX - (5 + 8 + 32 + 8 + 1 + 2);
+
+/// What a holder tells about one location: 32 bytes of the location, the number of records as a byte, and a
+/// [`Digest`] of each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told<'a> {
+    /// Where.
+    pub location: Key,
+    /// Of each record one of [`DIGEST_LEN`] bytes.
+    pub digests: &'a [u8],
+}
+
+impl<'a> Told<'a> {
+    /// Reads what a `Have` tells; a rest that is cut off is ignored.
+    pub fn iter(mut bytes: &'a [u8]) -> impl Iterator<Item = Self> {
+        core::iter::from_fn(move || {
+            let (location, rest) = bytes.split_first_chunk::<ID_BYTES>()?;
+            let (&count, rest) = rest.split_first()?;
+            let (digests, rest) = rest.split_at_checked(usize::from(count) * DIGEST_LEN)?;
+            bytes = rest;
+            Some(Self {
+                location: Key::from_bytes(*location),
+                digests,
+            })
+        })
+    }
+}
+
+/// Stands for a record at its location when holders compare what they hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Digest {
+    /// The first 8 bytes of H("strandline/slot/v1", depth, kind, author, whether there is a subject, subject, page).
+    pub slot: [u8; 8],
+    /// The lowest 4 bytes of the sequence, big-endian.
+    pub sequence: [u8; 4],
+}
+
+impl Digest {
+    /// The digest of a record that is held at the shard level `depth`.
+    #[must_use]
+    pub fn of<C: Crypto>(record: &Record<'_>, depth: u8) -> Self {
+        let Slot {
+            kind,
+            author,
+            subject,
+            page,
+        } = record.slot();
+        let head = [depth, kind as u8];
+        let has_subject = [u8::from(subject.is_some())];
+        let subject = subject.unwrap_or_default();
+        let parts: [&[u8]; 5] = [
+            &head,
+            author.as_bytes(),
+            &has_subject,
+            subject.as_bytes(),
+            &page.to_be_bytes(),
+        ];
+        let [a, b, c, d, e, f, g, h, ..] = C::hash("strandline/slot/v1", &parts);
+        let [_, _, _, _, sequence @ ..] = record.sequence.to_be_bytes();
+        Self {
+            slot: [a, b, c, d, e, f, g, h],
+            sequence,
+        }
+    }
+
+    /// The digest's bytes on the wire.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; DIGEST_LEN] {
+        let mut bytes = [0; DIGEST_LEN];
+        for (to, from) in bytes.iter_mut().zip(self.slot.iter().chain(&self.sequence)) {
+            *to = *from;
+        }
+        bytes
+    }
+
+    /// Reads the digests of a location.
+    pub fn iter(bytes: &[u8]) -> impl Iterator<Item = Self> + '_ {
+        bytes.chunks_exact(DIGEST_LEN).filter_map(|chunk| {
+            let (slot, sequence) = chunk.split_first_chunk::<8>()?;
+            Some(Self {
+                slot: *slot,
+                sequence: *sequence.first_chunk::<4>()?,
+            })
+        })
+    }
+}
+
 impl<'a> Datagram<'a> {
     /// Decodes a datagram of `network`.
     ///
@@ -249,6 +354,7 @@ impl Body<'_> {
                 | Self::Get { .. }
                 | Self::Put { .. }
                 | Self::Send { .. }
+                | Self::Have { .. }
         )
     }
 
@@ -260,12 +366,14 @@ impl Body<'_> {
             | Self::Found { observed, .. }
             | Self::Stored { observed, .. }
             | Self::Delivered { observed, .. }
-            | Self::Denied { observed, .. } => Some(*observed),
+            | Self::Denied { observed, .. }
+            | Self::Lacks { observed, .. } => Some(*observed),
             Self::Ping { .. }
             | Self::FindNode { .. }
             | Self::Get { .. }
             | Self::Put { .. }
-            | Self::Send { .. } => None,
+            | Self::Send { .. }
+            | Self::Have { .. } => None,
         }
     }
 }

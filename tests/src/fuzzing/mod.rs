@@ -11,7 +11,9 @@ pub use node::{Step, node};
 
 use strandline_core::crypto::Ed25519;
 use strandline_core::rules::Rule;
-use strandline_core::wire::datagram::{Body, Contact, Datagram, PutOutcome};
+use strandline_core::wire::datagram::{
+    Body, Contact, DIGEST_LEN, Datagram, Digest, PutOutcome, Told,
+};
 use strandline_core::wire::frame::Frame;
 use strandline_core::wire::post::Post;
 use strandline_core::wire::record::{
@@ -72,6 +74,11 @@ pub fn datagram(bytes: &[u8]) -> Result<(), Rule> {
             assert!(Contact::iter(contacts).count() <= DATAGRAM_LEN_MAX);
             Copy::iter(records).try_for_each(|copy| record(copy.record))
         }
+        Body::Have { told } => {
+            let digests = Told::iter(told).map(|told| Digest::iter(told.digests).count());
+            assert!(digests.sum::<usize>() * DIGEST_LEN <= told.len());
+            Ok(())
+        }
         Body::Ping { .. }
         | Body::FindNode { .. }
         | Body::Get { .. }
@@ -79,6 +86,7 @@ pub fn datagram(bytes: &[u8]) -> Result<(), Rule> {
         | Body::Pong { .. }
         | Body::Stored { .. }
         | Body::Delivered { .. }
+        | Body::Lacks { .. }
         | Body::Denied { .. } => Ok(()),
     }
 }

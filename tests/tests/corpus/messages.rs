@@ -111,6 +111,14 @@ pub fn datagrams(value: &[u8]) -> Vec<(&'static str, Body<'_>)> {
                 bytes: b"aye",
             },
         ),
+        ("valid-have", Body::Have { told: &[7; 45] }),
+        (
+            "valid-lacks",
+            Body::Lacks {
+                observed,
+                lacks: 0b101,
+            },
+        ),
         (
             "valid-denied",
             Body::Denied {

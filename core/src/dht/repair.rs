@@ -1,0 +1,514 @@
+//! Repair: the holders of a location tell one another what they hold there, and fill the gaps.
+//!
+//! Owns one round at a time: through the own store in windows of slots, for each window through those who should
+//! hold some of it too. A peer is told the locations with a digest of each record, and is put what it says it
+//! lacks. Each holder runs its own rounds, so nobody has to answer with records. Invariants: a round asks nobody
+//! but contacts about records that they should hold as far as this node knows; one peer is asked at a time, and
+//! [`AT_ONCE`] records are on their way at most; a step looks at one window; a lifetime is never extended.
+
+use crate::addr::source_of;
+use crate::bounded::List;
+use crate::id::{Key, NodeId};
+use crate::overlay::{Change, K, Nearest, Overlay, REPLICATION};
+use crate::plan::Plan;
+use crate::records::{Held, Offer, RecordId};
+use crate::rpc::{Repeat, Tag};
+use crate::rules::Rule;
+use crate::time::{Instant, earliest};
+use crate::wire::RECORD_LEN_MAX;
+use crate::wire::datagram::{
+    Contact, DIGEST_LEN, Digest, HAVE_ROOM, LOCATION_LEN, PutOutcome, Told,
+};
+use crate::wire::record::{Kinds, Record};
+
+use super::Dht;
+use super::handover::{GIVERS, location_of};
+
+/// The pause between two rounds, in ms: 10 to 15 minutes.
+pub const ROUND_MS: u64 = 750 * 1_000;
+const ROUND_JITTER_PERCENT: u32 = 20;
+/// How soon a round begins after the neighbourhood changed, in ms. The wide jitter lets one of the neighbours fill
+/// the gap before the others ask about it.
+pub const SOON_MS: u64 = 6_000;
+const SOON_JITTER_PERCENT: u32 = 60;
+/// A changed neighbourhood does not begin a round sooner than this after the last one, in ms.
+pub const REST_MS: u64 = 30 * 1_000;
+/// So many newcomers among the nearest [`K`] are a changed neighbourhood. Each alone is handed its records over.
+pub const NEWCOMERS: u8 = 4;
+/// The pause between two steps that are not brought on by an answer, in ms.
+pub const PAUSE_MS: u64 = 20;
+/// How many slots of the store one step looks at, and how many records one datagram tells at most.
+pub const WINDOW: usize = 64;
+/// How many records are on their way at a time.
+pub const AT_ONCE: u8 = 2;
+/// Records that have less than this left are not worth it, in ms.
+pub const WORTH_MS: u64 = 60 * 1_000;
+
+const _: () = assert!(WINDOW == u64::BITS as usize);
+// The windows of the largest store can be counted, and the one after the last.
+const _: () = assert!((1 << 16) / WINDOW < u16::MAX as usize);
+
+/// What a round is doing. `Idle` comes first, so that a node in a `static` is all zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// No round is under way.
+    Idle,
+    /// The next peer is to be found.
+    Looking,
+    /// A peer was told what is held.
+    Asking,
+    /// What the peer lacks is being put there.
+    Giving,
+}
+
+/// The round under way, and when the next one begins.
+pub(super) struct Repair {
+    phase: Phase,
+    /// The neighbourhood changed while a round was under way.
+    again: bool,
+    /// Newcomers to the neighbourhood since the last round.
+    newcomers: u8,
+    under_way: u8,
+    /// The number of the window, from the beginning of the store.
+    window: u16,
+    /// The peer told last, or being told. The peers of a window come in the order of their ids.
+    peer: NodeId,
+    /// The place in the window from which on that peer was not told yet.
+    place: u8,
+    /// Records of the window, by place: those told, then those that the peer lacks.
+    records: u64,
+    /// The next step, or the beginning of the next round.
+    due: Option<Instant>,
+    /// A changed neighbourhood begins no round before this.
+    rested: Instant,
+}
+
+/// What a peer is to be told next.
+struct Batch {
+    peer: NodeId,
+    records: u64,
+    /// Bytes used of the datagram.
+    len: usize,
+    /// The place in the window from which on there was no room.
+    rest: Option<u8>,
+}
+
+impl Repair {
+    pub(super) const EMPTY: Self = Self {
+        phase: Phase::Idle,
+        again: false,
+        newcomers: 0,
+        under_way: 0,
+        window: 0,
+        peer: NodeId::ZERO,
+        place: 0,
+        records: 0,
+        due: None,
+        rested: Instant::ZERO,
+    };
+
+    pub(super) const fn next_deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn enter(&mut self, window: u16) {
+        self.window = window;
+        (self.peer, self.place) = (NodeId::ZERO, 0);
+    }
+
+    /// The first slot of the window.
+    fn start(&self) -> usize {
+        usize::from(self.window) * WINDOW
+    }
+
+    /// The place of a slot in the window, as a bit.
+    fn bit(&self, slot: usize) -> u64 {
+        match slot.checked_sub(self.start()) {
+            Some(place) if place < WINDOW => 1 << place,
+            Some(_) | None => 0,
+        }
+    }
+}
+
+/// Rounds: when they begin, and their steps.
+impl<P: Plan> Dht<P> {
+    /// The contacts changed: a neighbour that vanished, or several newcomers, bring the next round on.
+    pub(super) fn repair_after(&mut self, change: &Change) {
+        if let Some(contact) = change.added {
+            if self.repair.phase == Phase::Idle && self.repair.due.is_none() {
+                self.schedule_round();
+            }
+            let nearest = self.overlay.nearest(&self.own_key());
+            let mut near = nearest.iter().filter_map(|&at| self.overlay.at(at));
+            let near = near.any(|entry| entry.contact == contact);
+            self.repair.newcomers = self.repair.newcomers.saturating_add(u8::from(near));
+        }
+        if change.down.is_some() || self.repair.newcomers >= NEWCOMERS {
+            self.repair_soon();
+        }
+    }
+
+    /// Lets the next round begin in a few seconds.
+    pub(super) fn repair_soon(&mut self) {
+        self.repair.newcomers = 0;
+        if self.repair.phase == Phase::Idle {
+            let pause_ms = self.rng.jitter(SOON_MS, SOON_JITTER_PERCENT);
+            let soon = self.now.max(self.repair.rested).after_ms(pause_ms);
+            self.repair.due = earliest(self.repair.due, Some(soon));
+        } else {
+            self.repair.again = true;
+        }
+    }
+
+    fn schedule_round(&mut self) {
+        let pause_ms = self.rng.jitter(ROUND_MS, ROUND_JITTER_PERCENT);
+        self.repair.due = Some(self.now.after_ms(pause_ms));
+    }
+
+    /// Does a step of the round, or begins one, if that is due.
+    pub(super) fn repair_slice(&mut self) {
+        if self.repair.due.is_none_or(|at| self.now < at) {
+            return;
+        }
+        self.repair.due = None;
+        match self.repair.phase {
+            Phase::Idle if self.overlay.entries().is_empty() => {} // The first contact schedules the next.
+            Phase::Idle => {
+                (self.repair.again, self.repair.newcomers) = (false, 0);
+                self.repair.enter(0);
+                self.look();
+            }
+            Phase::Looking => self.look(),
+            Phase::Giving => self.give(),
+            Phase::Asking => {} // The answer goes on with it.
+        }
+    }
+
+    fn end_round(&mut self) {
+        self.repair.phase = Phase::Idle;
+        self.repair.rested = self.now.after_ms(REST_MS);
+        self.schedule_round();
+        if self.repair.again {
+            self.repair_soon();
+        }
+    }
+
+    fn repair_later(&mut self) {
+        self.repair.due = Some(self.now.after_ms(PAUSE_MS));
+    }
+
+    /// Finds the next peer of the window, and tells it what is held. Most of the room for requests stays with those
+    /// who wait for an answer.
+    fn look(&mut self) {
+        self.repair.phase = Phase::Looking;
+        if self.repair.start() >= self.records.slots() {
+            self.end_round();
+            return;
+        }
+        let Some(batch) = self.next_batch() else {
+            self.repair.enter(self.repair.window.saturating_add(1));
+            self.repair_later();
+            return;
+        };
+        if !self.request_for_repair(&batch.peer, Tag::Have) {
+            self.repair_later();
+            return;
+        }
+        let end = u8::try_from(WINDOW).unwrap_or(u8::MAX);
+        self.repair.phase = Phase::Asking;
+        (self.repair.peer, self.repair.place) = (batch.peer, batch.rest.unwrap_or(end));
+        self.repair.records = batch.records;
+    }
+
+    /// Queues a request; false when there is no room now.
+    fn request_for_repair(&mut self, peer: &NodeId, tag: Tag) -> bool {
+        let (requests, requests_max) = self.rpc.usage();
+        let Some(peer) = self.overlay.find(peer).map(crate::overlay::Entry::peer) else {
+            return false;
+        };
+        requests * 2 < requests_max
+            && self
+                .rpc
+                .request(self.now, &mut self.rng, peer, tag, Repeat::Once)
+                .is_ok()
+    }
+
+    /// What is to be told next in this window, and to whom.
+    fn next_batch(&self) -> Option<Batch> {
+        let repair = &self.repair;
+        let mut next: Option<Batch> = None;
+        for place in 0..WINDOW {
+            let Some((held, location)) = self.worth(repair.start() + place) else {
+                continue;
+            };
+            let place = u8::try_from(place).unwrap_or(u8::MAX);
+            let (nearest, count) = self.others_at(&location);
+            let others = nearest.iter().take(count);
+            for entry in others.filter_map(|&at| self.overlay.at(at)) {
+                let peer = entry.contact.id;
+                if (peer, place) < (repair.peer, repair.place) {
+                    continue;
+                }
+                if next.as_ref().is_none_or(|batch| peer < batch.peer) {
+                    next = Some(Batch {
+                        peer,
+                        records: 0,
+                        len: 0,
+                        rest: None,
+                    });
+                }
+                if let Some(batch) = next.as_mut().filter(|batch| batch.peer == peer) {
+                    self.add(batch, place, &held, &location);
+                }
+            }
+        }
+        next
+    }
+
+    /// Adds a record to a batch, if there is room in its datagram.
+    fn add(&self, batch: &mut Batch, place: u8, held: &Held<'_>, location: &Key) {
+        let bit = self.repair.bit(held.id.slot());
+        let named = self
+            .records
+            .read(self.now, location, Kinds::ALL, 0)
+            .any(|other| batch.records & self.repair.bit(other.id.slot()) != 0);
+        let len = batch.len + DIGEST_LEN + if named { 0 } else { LOCATION_LEN };
+        if batch.rest.is_some() || len > HAVE_ROOM {
+            batch.rest = batch.rest.or(Some(place));
+            return;
+        }
+        batch.len = len;
+        batch.records |= bit;
+    }
+
+    /// The record in a slot and where it lies, if it has long enough to live.
+    fn worth(&self, slot: usize) -> Option<(Held<'_>, Key)> {
+        let held = self.records.at(self.now, slot)?;
+        let location = location_of::<P>(&held)?;
+        (held.remaining_ms >= WORTH_MS).then_some((held, location))
+    }
+
+    /// Those with whom this node compares what it holds at a location, and how many of them count: the others of
+    /// the nearest, as far as it knows. When nearer ones came and it is not among them any more, the very nearest
+    /// two, who tell the others.
+    fn others_at(&self, location: &Key) -> (Nearest, usize) {
+        let nearer = self.overlay.nearer_than_own(location, REPLICATION);
+        let count = if nearer < REPLICATION {
+            REPLICATION - 1
+        } else {
+            GIVERS
+        };
+        (self.overlay.nearest(location), count)
+    }
+
+    /// Goes through the records of the window as a peer is told them: grouped by location. `tell` learns whether a
+    /// group begins.
+    fn each_told(&self, mut tell: impl FnMut(bool, &Key, &Held<'_>)) {
+        let repair = &self.repair;
+        for place in 0..WINDOW {
+            let slot = repair.start() + place;
+            if repair.records & repair.bit(slot) == 0 {
+                continue;
+            }
+            let Some(held) = self.records.at(self.now, slot) else {
+                continue;
+            };
+            let Some(location) = location_of::<P>(&held) else {
+                continue;
+            };
+            let told = |held: &Held<'_>| repair.records & repair.bit(held.id.slot()) != 0;
+            let here = || self.records.read(self.now, &location, Kinds::ALL, 0);
+            if here().any(|held| told(&held) && held.id.slot() < slot) {
+                continue;
+            }
+            for (n, held) in here().filter(told).enumerate() {
+                tell(n == 0, &location, &held);
+            }
+        }
+    }
+
+    /// Writes what the peer is told; `None` when nothing of it is left.
+    pub(super) fn write_told<'b>(&self, out: &'b mut [u8; HAVE_ROOM]) -> Option<&'b [u8]> {
+        if self.repair.phase != Phase::Asking {
+            return None;
+        }
+        let (mut len, mut count_at) = (0, 0);
+        self.each_told(|begins, location, held| {
+            let Some(digest) = digest_of::<P>(held) else {
+                return;
+            };
+            let start = if begins { len + LOCATION_LEN } else { len };
+            // The store may have changed since the room was counted: what does not fit is left out.
+            let Some(place) = out.get_mut(start..start + DIGEST_LEN) else {
+                return;
+            };
+            place.copy_from_slice(&digest.to_bytes());
+            if begins {
+                count_at = start - 1;
+                if let Some(place) = out.get_mut(len..count_at) {
+                    place.copy_from_slice(location.as_bytes());
+                }
+            }
+            if let Some(count) = out.get_mut(count_at) {
+                *count = if begins { 1 } else { *count + 1 };
+            }
+            len = start + DIGEST_LEN;
+        });
+        out.get(..len).filter(|told| !told.is_empty())
+    }
+
+    /// The peer said which of the records told it lacks.
+    pub(super) fn on_lacks(&mut self, lacks: u64) {
+        if self.repair.phase != Phase::Asking {
+            return;
+        }
+        // Should the store have changed meanwhile, the wrong ones may be put: then they are held there already.
+        let (mut wanted, mut n) = (0, 0);
+        self.each_told(|_, _, held| {
+            if lacks.checked_shr(n).is_some_and(|bits| bits & 1 == 1) {
+                wanted |= self.repair.bit(held.id.slot());
+            }
+            n += 1;
+        });
+        self.repair.records = wanted;
+        self.repair.phase = Phase::Giving;
+        self.give();
+    }
+
+    /// The peer did not say.
+    pub(super) fn on_have_failed(&mut self) {
+        if self.repair.phase == Phase::Asking {
+            self.repair.phase = Phase::Looking;
+            self.repair_later();
+        }
+    }
+
+    /// Puts what the peer lacks there, a few records at a time, and goes on to the next.
+    fn give(&mut self) {
+        while self.repair.under_way < AT_ONCE && self.repair.records != 0 {
+            let place = self.repair.records.trailing_zeros() as usize;
+            let slot = self.repair.start() + place;
+            let peer = self.repair.peer;
+            if self.overlay.find(&peer).is_none() {
+                self.repair.records = 0;
+                break;
+            }
+            if let Some(held) = self.records.at(self.now, slot) {
+                let tag = Tag::Repair { record: held.id };
+                if !self.request_for_repair(&peer, tag) {
+                    self.repair_later();
+                    return;
+                }
+                self.repair.under_way += 1;
+            }
+            self.repair.records &= !self.repair.bit(slot);
+        }
+        if self.repair.under_way == 0 {
+            self.look();
+        }
+    }
+
+    /// A record was put at the peer, with this outcome; `None`: it could not be.
+    pub(super) fn on_repaired(&mut self, record: RecordId, outcome: Option<&PutOutcome<'_>>) {
+        self.repair.under_way = self.repair.under_way.saturating_sub(1);
+        match outcome {
+            Some(PutOutcome::Full) => self.skip_like(record),
+            // It has no room, or is gone.
+            None => self.repair.records = 0,
+            Some(PutOutcome::Stored | PutOutcome::Older { .. } | PutOutcome::Refused) => {}
+        }
+        if self.repair.phase == Phase::Giving && self.repair.due.is_none() {
+            self.give();
+        }
+    }
+
+    /// The location is full at the peer: others of the kind find no place there either.
+    fn skip_like(&mut self, record: RecordId) {
+        let held = self.records.get(self.now, record);
+        let Some((held, location)) = held.and_then(|held| Some((held, location_of::<P>(&held)?)))
+        else {
+            return;
+        };
+        let kinds = Kinds::of(&[held.kind]);
+        let others = self.records.read(self.now, &location, kinds, 0);
+        let skipped = others.fold(0, |bits, other| bits | self.repair.bit(other.id.slot()));
+        self.repair.records &= !skipped;
+    }
+
+    /// A peer holds a newer record than the one put there: it is taken. Only the time of day tells what is left of
+    /// its lifetime; a node that does not know it gets the record in the peer's own round.
+    pub(super) fn on_newer(&mut self, record: RecordId, theirs: &[u8], from: &Contact) {
+        let Some(held) = self.records.get(self.now, record) else {
+            return;
+        };
+        let newer = Record::decode(held.bytes).and_then(|own| {
+            let theirs = Record::decode(theirs)?;
+            let newer = theirs.key == own.key
+                && theirs.slot() == own.slot()
+                && theirs.sequence > own.sequence;
+            newer.then_some(theirs).ok_or(Rule::Older)
+        });
+        match newer {
+            Err(rule) => self.dropped.count(rule),
+            Ok(theirs) if theirs.issued_ms != 0 && self.clock.unix_ms(self.now).is_some() => {
+                let source = from.addr.to_socket_addr().map(source_of);
+                let offer = Offer {
+                    record: theirs,
+                    depth: held.depth,
+                    spilled: false,
+                    age_ms: held.age_ms,
+                    remaining_ms: u64::from(theirs.lifetime_ms),
+                    source: Some(source.unwrap_or_default()),
+                };
+                // The store counts what it refuses.
+                let _ = self.offer(&offer);
+            }
+            Ok(_) => {}
+        }
+    }
+
+    /// Which of the records that a holder tells this node lacks and would take: bit n for the nth.
+    pub(super) fn lacking(&self, told: &[u8]) -> u64 {
+        let (mut lacks, mut told_before) = (0, 0_u32);
+        for Told { location, digests } in Told::iter(told) {
+            let (mut count, mut known, mut same) = (0, 0_u64, 0_u64);
+            for own in self.records.read(self.now, &location, Kinds::ALL, 0) {
+                count += 1;
+                let Some(own) = digest_of::<P>(&own) else {
+                    continue;
+                };
+                for (theirs, n) in Digest::iter(digests).zip(told_before..u64::BITS) {
+                    known |= u64::from(theirs.slot == own.slot) << n;
+                    same |= u64::from(theirs == own) << n;
+                }
+            }
+            let takes_more = self.takes_more(&location, count);
+            for (_, n) in Digest::iter(digests).zip(told_before..u64::BITS) {
+                let bit = 1 << n;
+                if same & bit == 0 && (takes_more || known & bit != 0) {
+                    lacks |= bit;
+                }
+            }
+            let told_here = u32::try_from(digests.len() / DIGEST_LEN).unwrap_or(u32::MAX);
+            told_before = told_before.saturating_add(told_here);
+            if told_before >= u64::BITS {
+                break;
+            }
+        }
+        lacks
+    }
+
+    /// Whether one more record may find a place at a location that has `count`.
+    fn takes_more(&self, location: &Key, count: usize) -> bool {
+        let records = &self.records;
+        let room = records.len() < records.capacity()
+            && records.used_bytes() + RECORD_LEN_MAX <= records.bytes_max();
+        count < P::RECORDS_PER_LOCATION && (room || self.overlay.nearer_than_own(location, K) < K)
+    }
+}
+
+/// What stands for a record when holders compare.
+fn digest_of<P: Plan>(held: &Held<'_>) -> Option<Digest> {
+    let record = Record::decode(held.bytes).ok()?;
+    Some(Digest::of::<P::Crypto>(&record, held.depth))
+}
