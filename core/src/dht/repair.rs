@@ -39,6 +39,8 @@ pub const NEWCOMERS: u8 = 4;
 pub const PAUSE_MS: u64 = 20;
 /// How many slots of the store one step looks at, and how many records one datagram tells at most.
 pub const WINDOW: usize = 64;
+/// A datagram that tells what is held is compared with about this many own records at most, each of which takes a hash.
+pub const COMPARED_MAX: usize = 256;
 /// How many records are on their way at a time.
 pub const AT_ONCE: u8 = 2;
 /// Records that have less than this left are not worth it, in ms.
@@ -469,11 +471,16 @@ impl<P: Plan> Dht<P> {
 
     /// Which of the records that a holder tells this node lacks and would take: bit n for the nth.
     pub(super) fn lacking(&self, told: &[u8]) -> u64 {
-        let (mut lacks, mut told_before) = (0, 0_u32);
+        let (mut lacks, mut told_before, mut compared) = (0, 0_u32, 0);
         for Told { location, digests } in Told::iter(told) {
+            if compared > COMPARED_MAX {
+                // One location told again and again, or many full ones: the rest another time.
+                break;
+            }
             let (mut count, mut known, mut same) = (0, 0_u64, 0_u64);
             for own in self.records.read(self.now, &location, Kinds::ALL, 0) {
                 count += 1;
+                compared += 1;
                 let Some(own) = digest_of::<P>(&own) else {
                     continue;
                 };
