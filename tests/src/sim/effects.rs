@@ -10,6 +10,7 @@ use strandline_core::drive::{Handler, Transport};
 use strandline_core::output::{Class, Event, PersistId, Stored, StreamId};
 
 use super::answers::Heard;
+use super::heap;
 use super::plans::Kind;
 use super::trace::Outputs;
 
@@ -96,21 +97,24 @@ impl Gathering {
         self.outputs.digest()
     }
 
-    fn push(&self, effect: Effect) {
-        let mut effects = self.effects.borrow_mut();
-        effects.push(effect);
-        assert!(
-            effects.len() <= self.most,
-            "a drain of over {} outputs does not end",
-            self.most
-        );
+    /// Adds an output; what it takes of memory is the simulator's.
+    fn push(&self, effect: impl FnOnce() -> Effect) {
+        heap::on(heap::Side::Simulator, || {
+            let mut effects = self.effects.borrow_mut();
+            effects.push(effect());
+            assert!(
+                effects.len() <= self.most,
+                "a drain of over {} outputs does not end",
+                self.most
+            );
+        });
     }
 }
 
 impl Transport for &Gathering {
     fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
         (&self.outputs).send(to, bytes);
-        self.push(Effect::Send {
+        self.push(|| Effect::Send {
             to,
             bytes: bytes.into(),
         });
@@ -118,12 +122,12 @@ impl Transport for &Gathering {
 
     fn open(&mut self, stream: StreamId, to: SocketAddr) {
         (&self.outputs).open(stream, to);
-        self.push(Effect::Open { stream, to });
+        self.push(|| Effect::Open { stream, to });
     }
 
     fn write(&mut self, stream: StreamId, bytes: &[u8]) {
         (&self.outputs).write(stream, bytes);
-        self.push(Effect::Write {
+        self.push(|| Effect::Write {
             stream,
             bytes: bytes.into(),
         });
@@ -131,17 +135,16 @@ impl Transport for &Gathering {
 
     fn close(&mut self, stream: StreamId) {
         (&self.outputs).close(stream);
-        self.push(Effect::Close { stream });
+        self.push(|| Effect::Close { stream });
     }
 
     fn persist(&mut self, id: PersistId, item: Stored<'_>) {
         (&self.outputs).persist(id, item);
-        let (key, value) = (item.key.to_vec(), item.value.map(<[u8]>::to_vec));
-        self.push(Effect::Persist {
+        self.push(|| Effect::Persist {
             id,
             class: item.class,
-            key,
-            value,
+            key: item.key.to_vec(),
+            value: item.value.map(<[u8]>::to_vec),
         });
     }
 }
@@ -149,6 +152,6 @@ impl Transport for &Gathering {
 impl Handler for &Gathering {
     fn on_event(&mut self, event: Event<'_>) {
         (&self.outputs).on_event(event);
-        self.push(Effect::Heard(Heard::of(event)));
+        self.push(|| Effect::Heard(Heard::of(event)));
     }
 }

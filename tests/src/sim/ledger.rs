@@ -6,10 +6,14 @@
 //! requests only the short first ping is allowed, a few times. A restarted node trusts nobody.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 
+use strandline_core::addr::PackedAddr;
 use strandline_core::wire::NetworkId;
 use strandline_core::wire::datagram::{Body, Datagram, NO_TOKEN, Token, Transaction};
+
+use super::random::scramble;
 
 /// Longest request to an address never heard from, in bytes.
 pub const FIRST_PING_LEN_MAX: usize = 128;
@@ -21,9 +25,22 @@ pub const PINGS_WINDOW_US: u64 = 2_000_000;
 /// How many tokens and transactions sent to an address are remembered: more than are ever under way to it.
 const REMEMBERED: usize = 32;
 
+/// What is known about one address. Nearly all are validated soon, so that this is one word.
+#[derive(Debug)]
+enum Account {
+    Validated,
+    Open(Box<Open>),
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self::Open(Box::default())
+    }
+}
+
+/// The account of an address that is not validated.
 #[derive(Debug, Default)]
-struct Account {
-    validated: bool,
+struct Open {
     bytes_in: u64,
     bytes_out: u64,
     tokens: VecDeque<Token>,
@@ -34,35 +51,55 @@ struct Account {
 /// The accounts of all nodes. Looked up and never walked: their order means nothing.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    hosts: Vec<HashMap<SocketAddr, Account>>,
+    hosts: Vec<Accounts>,
+}
+
+type Accounts = HashMap<PackedAddr, Account, BuildHasherDefault<Mixing>>;
+
+/// A hash of addresses that costs a few instructions: nobody here is trying to make them collide.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mixing(u64);
+
+impl Hasher for Mixing {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = scramble(self.0 ^ u64::from_le_bytes(word));
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Ledger {
     /// A node starts anew: it has nothing left by which to know anybody.
     pub fn restart(&mut self, host: u32) {
-        self.accounts(host).clear();
+        *self.accounts(host) = Accounts::default();
     }
 
     /// A node is about to get a datagram.
     pub fn received(&mut self, host: u32, from: SocketAddr, bytes: &[u8], network: NetworkId) {
-        let account = self.accounts(host).entry(from).or_default();
-        if account.validated {
+        let entry = self
+            .accounts(host)
+            .entry(PackedAddr::from(from))
+            .or_default();
+        let Account::Open(account) = entry else {
             return;
-        }
+        };
         account.bytes_in += bytes.len() as u64;
         let Ok(datagram) = Datagram::decode(bytes, network) else {
             return;
         };
-        account.validated = if datagram.body.is_request() {
+        let validated = if datagram.body.is_request() {
             datagram.token != NO_TOKEN && account.tokens.contains(&datagram.token)
         } else {
             account.asked.contains(&datagram.transaction)
         };
-        if account.validated {
-            *account = Account {
-                validated: true,
-                ..Account::default()
-            };
+        if validated {
+            *entry = Account::Validated;
         }
     }
 
@@ -78,10 +115,10 @@ impl Ledger {
         len: usize,
         now_us: u64,
     ) -> Result<(), String> {
-        let account = self.accounts(host).entry(to).or_default();
-        if account.validated {
+        let entry = self.accounts(host).entry(PackedAddr::from(to)).or_default();
+        let Account::Open(account) = entry else {
             return Ok(());
-        }
+        };
         if !datagram.body.is_request() {
             remember(&mut account.tokens, datagram.token);
             account.bytes_out += len as u64;
@@ -114,10 +151,10 @@ impl Ledger {
         Ok(())
     }
 
-    fn accounts(&mut self, host: u32) -> &mut HashMap<SocketAddr, Account> {
+    fn accounts(&mut self, host: u32) -> &mut Accounts {
         let index = host as usize;
         if self.hosts.len() <= index {
-            self.hosts.resize_with(index + 1, HashMap::new);
+            self.hosts.resize_with(index + 1, Accounts::default);
         }
         &mut self.hosts[index]
     }

@@ -21,14 +21,17 @@
 //! | `scenario` | the verbs of tests: nodes, commands, crashes, partitions, strangers |
 //! | `hostile` | strangers: raw datagrams and streams, forged records |
 //! | `workload` | what happens in a world that runs by itself (`cargo sim`) |
+//! | `scenarios` | one thing done to a network of any size, and measured (`cargo sim -- lookup`, …) |
 //! | `model` | what must, may and must not be seen |
 //! | `ledger` | bytes sent to addresses that were not validated |
+//! | `meter` | how many datagrams of which kind, for what; who holds what |
 //! | `carry`, `streams` | TCP-like streams: their motion, their state |
 //! | `network` | delay, loss, duplication, reordering, partitions |
 //! | `machine`, `storage`, `clock` | a machine, its disk, its clocks |
 //! | `node`, `effects`, `answers` | a node of any plan, its inputs, its outputs, what its application hears |
 //! | `plans`, `crypto` | the plans of simulated nodes, and the stand-in cryptography of large worlds |
 //! | `queue`, `random` | order and chance |
+//! | `heap` | whose memory is allocated: the simulator's or core's |
 //! | `trace`, `tape` | the hash of everything that happened; a node's inputs, to be replayed |
 
 #![expect(
@@ -43,9 +46,11 @@ mod carry;
 pub mod clock;
 pub mod crypto;
 pub mod effects;
+pub mod heap;
 pub mod hostile;
 pub mod ledger;
 pub mod machine;
+pub mod meter;
 pub mod model;
 pub mod network;
 pub mod node;
@@ -53,6 +58,7 @@ pub mod plans;
 pub mod queue;
 pub mod random;
 pub mod scenario;
+pub mod scenarios;
 pub mod storage;
 pub mod streams;
 pub mod tape;

@@ -38,9 +38,24 @@ impl<E> Ord for Entry<E> {
     }
 }
 
+/// How much time one page of the calendar covers: 2^10 µs.
+const PAGE_BITS: u32 = 10;
+/// How many pages lie open ahead of the current one: four seconds, longer than nearly every delay of the network.
+const PAGES: usize = 4_096;
+
 /// Events in the order of their times.
+///
+/// A calendar: what is due on the current page lies in a small heap, what is due on the next [`PAGES`] in a list
+/// each, unsorted until its page comes, and the rest in one large heap. Most events are datagrams, which are due
+/// within a second: they cost a push and a sort among the few of their millisecond.
 pub struct Queue<E> {
-    heap: BinaryHeap<Reverse<Entry<E>>>,
+    current: BinaryHeap<Reverse<Entry<E>>>,
+    /// The number of the current page.
+    page: u64,
+    ahead: Vec<Vec<Entry<E>>>,
+    /// How many events lie in `ahead`.
+    ahead_len: usize,
+    far: BinaryHeap<Reverse<Entry<E>>>,
     now_us: u64,
     sequence: u64,
 }
@@ -48,9 +63,13 @@ pub struct Queue<E> {
 impl<E> Queue<E> {
     /// An empty queue at time 0.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
-            heap: BinaryHeap::new(),
+            current: BinaryHeap::new(),
+            page: 0,
+            ahead: std::iter::repeat_with(Vec::new).take(PAGES).collect(),
+            ahead_len: 0,
+            far: BinaryHeap::new(),
             now_us: 0,
             sequence: 0,
         }
@@ -65,36 +84,39 @@ impl<E> Queue<E> {
     /// How many events are waiting.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.current.len() + self.ahead_len + self.far.len()
     }
 
     /// Whether no event is waiting.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.len() == 0
     }
 
     /// Puts an event in; a time in the past counts as now.
     pub fn push(&mut self, at_us: u64, event: E) {
-        let at_us = at_us.max(self.now_us);
-        self.heap.push(Reverse(Entry {
-            at_us,
+        let entry = Entry {
+            at_us: at_us.max(self.now_us),
             sequence: self.sequence,
             event,
-        }));
+        };
         self.sequence += 1;
+        self.file(entry);
     }
 
     /// Takes the next event due by `until_us` and moves the time to it.
     pub fn pop(&mut self, until_us: u64) -> Option<E> {
+        while self.current.is_empty() {
+            self.turn_page(until_us >> PAGE_BITS)?;
+        }
         if self
-            .heap
+            .current
             .peek()
             .is_none_or(|Reverse(entry)| entry.at_us > until_us)
         {
             return None;
         }
-        let Reverse(entry) = self.heap.pop()?;
+        let Reverse(entry) = self.current.pop()?;
         self.now_us = entry.at_us;
         Some(entry.event)
     }
@@ -102,12 +124,57 @@ impl<E> Queue<E> {
     /// Moves the time forward, once everything due by then was taken.
     pub fn advance(&mut self, to_us: u64) {
         debug_assert!(
-            self.heap
+            self.current
                 .peek()
                 .is_none_or(|Reverse(entry)| entry.at_us >= to_us)
         );
         self.now_us = self.now_us.max(to_us);
     }
+
+    /// Puts an entry where its page lies.
+    fn file(&mut self, entry: Entry<E>) {
+        let page = entry.at_us >> PAGE_BITS;
+        if page <= self.page {
+            self.current.push(Reverse(entry));
+        } else if page - self.page < PAGES as u64 {
+            self.ahead[place(page)].push(entry);
+            self.ahead_len += 1;
+        } else {
+            self.far.push(Reverse(entry));
+        }
+    }
+
+    /// Goes on to the next page, or at once to that of the first event if none lies open; `None` if that is after
+    /// page `last`.
+    fn turn_page(&mut self, last: u64) -> Option<()> {
+        let next = if self.ahead_len > 0 {
+            self.page + 1
+        } else {
+            self.far.peek()?.0.at_us >> PAGE_BITS
+        };
+        if next > last {
+            return None;
+        }
+        self.page = next;
+        let due = std::mem::take(&mut self.ahead[place(next)]);
+        self.ahead_len -= due.len();
+        self.current = due.into_iter().map(Reverse).collect();
+        while let Some(Reverse(first)) = self.far.peek() {
+            if (first.at_us >> PAGE_BITS) - self.page >= PAGES as u64 {
+                break;
+            }
+            if let Some(Reverse(entry)) = self.far.pop() {
+                self.file(entry);
+            }
+        }
+        Some(())
+    }
+}
+
+/// Where a page lies among those ahead.
+fn place(page: u64) -> usize {
+    // The remainder is below `PAGES`.
+    usize::try_from(page % PAGES as u64).unwrap_or(0)
 }
 
 impl<E> Default for Queue<E> {
@@ -131,6 +198,32 @@ mod tests {
         assert_eq!((queue.now_us(), queue.len()), (20, 1));
         queue.advance(25);
         assert_eq!((queue.now_us(), queue.pop(25)), (25, None));
+    }
+
+    #[test]
+    fn the_calendar_gives_the_order_of_a_sorted_list() {
+        let mut random = crate::sim::Random::new(4);
+        let (mut queue, mut expected, mut got) = (Queue::new(), Vec::new(), Vec::new());
+        let mut until_us = 0;
+        for n in 0..20_000_u64 {
+            // Within a page, within those ahead, far off, and hours away.
+            let reach = [500, 100_000, 20_000_000, 10_000_000_000];
+            let span = *random.pick(&reach).unwrap_or(&1);
+            let at_us = queue.now_us() + random.below(span);
+            queue.push(at_us, (at_us, n));
+            expected.push((at_us, n));
+            if random.below(3) == 0 {
+                until_us = queue.now_us() + random.below(300_000);
+                while let Some(event) = queue.pop(until_us) {
+                    got.push(event);
+                }
+                queue.advance(until_us);
+            }
+        }
+        assert_eq!(queue.len(), expected.len() - got.len());
+        got.extend(std::iter::from_fn(|| queue.pop(u64::MAX)));
+        expected.sort_unstable();
+        assert!(got == expected, "until {until_us}");
     }
 
     #[test]

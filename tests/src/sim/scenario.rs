@@ -10,6 +10,7 @@ use strandline_core::name::Handle;
 use strandline_core::output::{Damaged, Outcome, Person, Relation, Restored, Unreached};
 
 use super::answers::{Answer, Notice, Shown, State, Ticket};
+use super::heap;
 use super::machine::{Program, Setup};
 use super::network::Network;
 use super::node::{Command, hash};
@@ -148,6 +149,11 @@ impl World {
         self.model.disturb();
     }
 
+    /// From now on what is found is a matter of luck, see [`super::model::Model::disturb`]: clocks may be off, say.
+    pub const fn disturb(&mut self) {
+        self.model.disturb();
+    }
+
     /// Ends all partitions.
     pub fn heal(&mut self) {
         self.network.heal();
@@ -185,14 +191,25 @@ impl World {
         let reached = self.nodes_random.index(pending + 1);
         let machine = self.machine_mut(host.0);
         machine.storage.crash(reached);
-        machine.program = if silently {
+        let program = if silently {
             Program::Vanished
         } else {
             Program::Stopped
         };
+        let node = std::mem::replace(&mut machine.program, program);
+        heap::on(heap::Side::Core, || drop(node));
         (machine.deadline, machine.timer_us) = (None, None);
         self.abandon(host.0);
+        self.meter.stopped(host);
         self.model.stopped(host, now_us);
+    }
+
+    /// Makes a machine vanish for good: what it held and what was known about it is forgotten here too.
+    pub fn retire(&mut self, host: HostId) {
+        self.stop(host, true);
+        self.storage_mut(host).lose();
+        self.ledger.restart(host.0);
+        self.notices.remove(&host);
     }
 
     /// Starts a node again on what its disk holds, and joins.

@@ -69,6 +69,13 @@ impl Storage {
         last
     }
 
+    /// Says of everything pending that it is durable, and keeps none of it.
+    pub fn forget(&mut self) -> Option<PersistId> {
+        let last = self.pending.back().map(|write| write.id);
+        self.pending = VecDeque::new();
+        last
+    }
+
     /// Drops everything pending, and returns the first number of it: the disk is full.
     pub fn refuse(&mut self) -> Option<PersistId> {
         let first = self.pending.front().map(|write| write.id);

@@ -11,6 +11,7 @@ use strandline_core::rng::Seed;
 use super::turn::SNTP_US;
 use super::{Event, HostId, World};
 use crate::sim::clock::Ticker;
+use crate::sim::heap;
 use crate::sim::machine::{Machine, Program, Setup, address_of};
 use crate::sim::node::{AnyNode, Input, Reply};
 use crate::sim::plans::{Cryptography, SimServer};
@@ -63,10 +64,10 @@ impl World {
         );
         machine.incarnation += 1;
         machine.ticker = Ticker::new(now_us, origin_us, machine.setup.drift_ppm);
-        machine.program = Program::Node(Box::new(AnyNode::unstarted(
-            machine.setup.kind,
-            cryptography,
-        )));
+        let kind = machine.setup.kind;
+        machine.program = heap::on(heap::Side::Core, || {
+            Program::Node(Box::new(AnyNode::unstarted(kind, cryptography)))
+        });
         (machine.deadline, machine.timer_us, machine.committing) = (None, None, false);
         let config = machine.setup.config(network_id, machine.addr, within_ms);
         let (identity, incarnation) = (machine.identity.clone(), machine.incarnation);

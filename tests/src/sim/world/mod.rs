@@ -28,6 +28,7 @@ use super::answers::{Answer, Notice, Ticket};
 use super::carry::Signal;
 use super::ledger::Ledger;
 use super::machine::Machine;
+use super::meter::{Cause, Meter};
 use super::model::Model;
 use super::network::Network;
 use super::node::AnyNode;
@@ -58,6 +59,7 @@ pub(super) enum Event {
         to: u32,
         from: SocketAddr,
         bytes: Box<[u8]>,
+        cause: Cause,
     },
     Wake {
         host: u32,
@@ -135,8 +137,9 @@ pub struct World {
     /// Sizes of segments.
     pub(super) segments_random: Random,
     trace: Trace,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     pub(super) model: Model,
+    pub(super) meter: Meter,
     pub(super) answers: BTreeMap<Ticket, Answer>,
     open: BTreeMap<(u32, QueryId), Ticket>,
     others: BTreeMap<Ticket, HostId>,
@@ -147,6 +150,12 @@ pub struct World {
     failures: Vec<Failure>,
     /// Whether a failed oracle panics at once (in tests), or is collected (in the simulator's binary).
     pub panics: bool,
+    /// Whether the oracles look at every step. Without them a large world takes half the memory; what they would have
+    /// seen is then not said. Decide before the first node starts.
+    pub judges: bool,
+    /// Whether machines keep what is written to their disks. Without, a write is acknowledged and forgotten, and no
+    /// machine may be started again.
+    pub keeps_disks: bool,
     /// How long commands may take, in ms.
     pub within_ms: u32,
     /// How to run this world again; printed when an oracle fails.
@@ -186,6 +195,7 @@ impl World {
             trace: Trace::new(),
             ledger: Ledger::default(),
             model: Model::default(),
+            meter: Meter::default(),
             answers: BTreeMap::new(),
             open: BTreeMap::new(),
             others: BTreeMap::new(),
@@ -195,6 +205,8 @@ impl World {
             tally: Tally::default(),
             failures: Vec::new(),
             panics: true,
+            judges: true,
+            keeps_disks: true,
             within_ms: 10_000,
             replay: String::new(),
             watched: None,
@@ -247,6 +259,23 @@ impl World {
     #[must_use]
     pub const fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// What is counted about datagrams.
+    #[must_use]
+    pub const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// The same, to tell it what to count.
+    pub const fn meter_mut(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+
+    /// How many events are waiting.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.len()
     }
 
     /// How many machines there are.

@@ -13,7 +13,9 @@ use strandline_core::wire::datagram::Datagram;
 use super::{Event, HostId, World};
 use crate::sim::answers::{Answer, Heard, Notice, State, Ticket};
 use crate::sim::effects::{Effect, Gathering};
+use crate::sim::heap;
 use crate::sim::machine::Program;
+use crate::sim::meter::Cause;
 use crate::sim::node::{Command, Input, Reply};
 use crate::sim::streams::{ConnId, Side};
 
@@ -41,7 +43,16 @@ impl World {
             return false;
         };
         match event {
-            Event::Datagram { to, from, bytes } => self.deliver(to, from, &bytes),
+            Event::Datagram {
+                to,
+                from,
+                bytes,
+                cause,
+            } => {
+                self.meter.cause = cause;
+                self.deliver(to, from, &bytes);
+                self.meter.cause = Cause::Maintenance;
+            }
             Event::Wake { host, at_us } => self.wake(host, at_us),
             Event::Commit { host, incarnation } => {
                 if self.lives(host, incarnation) {
@@ -85,7 +96,10 @@ impl World {
     fn deliver(&mut self, to: u32, from: SocketAddr, bytes: &[u8]) {
         match &mut self.machine_mut(to).program {
             Program::Node(_) => {
-                self.ledger.received(to, from, bytes, self.network_id);
+                self.meter.received(to);
+                if self.judges {
+                    self.ledger.received(to, from, bytes, self.network_id);
+                }
                 self.input(to, &Input::Datagram { from, bytes });
             }
             Program::Stranger(stranger) => stranger.datagrams.push((from, bytes.to_vec())),
@@ -138,12 +152,15 @@ impl World {
     }
 
     fn commit(&mut self, host: u32) {
+        let keeps = self.keeps_disks;
         let machine = self.machine_mut(host);
         machine.committing = false;
         let answer = if machine.storage.failing {
             machine.storage.refuse().map(Input::PersistFailed)
-        } else {
+        } else if keeps {
             machine.storage.commit().map(Input::Persisted)
+        } else {
+            machine.storage.forget().map(Input::Persisted)
         };
         if let Some(answer) = answer {
             self.input(host, &answer);
@@ -170,11 +187,13 @@ impl World {
             self.others.insert(ticket, other);
         }
         self.tally.begun += 1;
+        self.meter.cause = Cause::of(command);
         let reply = self.input_with(
             host.0,
             &Input::Command(command, within_ms),
             With::Ticket(ticket),
         );
+        self.meter.cause = Cause::Maintenance;
         if let Reply::Begun(Err(error)) = reply {
             self.finish(ticket, State::Refused(error));
         } else if matches!(reply, Reply::None) {
@@ -258,7 +277,7 @@ impl World {
         if let Some(tape) = self.tapes.get_mut(&host) {
             tape.record(now, input);
         }
-        let reply = node.apply(now, input);
+        let reply = heap::on(heap::Side::Core, || node.apply(now, input));
         self.trace.reply(&reply);
         if self.watched == Some(HostId(host)) {
             self.tell(input, reply);
@@ -277,7 +296,9 @@ impl World {
             (With::Nothing | With::Connection(_) | With::Ticket(_), _) => {}
         }
         let gathering = Gathering::new(kind);
-        let deadline = node.drain(&mut &gathering, &mut &gathering);
+        let deadline = heap::on(heap::Side::Core, || {
+            node.drain(&mut &gathering, &mut &gathering)
+        });
         self.machine_mut(host).program = Program::Node(node);
         self.machine_mut(host).deadline = deadline;
         if let Some(deadline) = deadline {
@@ -335,6 +356,15 @@ impl World {
         self.tally.datagrams += 1;
         self.tally.datagram_bytes += bytes.len() as u64;
         self.tally.datagram_len_max = self.tally.datagram_len_max.max(bytes.len());
+        self.meter.sent(HostId(host), to, bytes);
+        if self.judges {
+            self.judge_datagram(host, to, bytes);
+        }
+        debug_assert!(bytes.len() <= DATAGRAM_LEN_MAX || !self.failures.is_empty());
+        self.launch(host, self.machine(HostId(host)).addr, to, bytes);
+    }
+
+    fn judge_datagram(&mut self, host: u32, to: SocketAddr, bytes: &[u8]) {
         let now_us = self.now_us();
         let wrong = match Datagram::decode(bytes, self.network_id) {
             Ok(datagram) => self
@@ -346,8 +376,6 @@ impl World {
         if let Some(what) = wrong {
             self.fail(HostId(host), what);
         }
-        debug_assert!(bytes.len() <= DATAGRAM_LEN_MAX || !self.failures.is_empty());
-        self.launch(host, self.machine(HostId(host)).addr, to, bytes);
     }
 
     /// Gives a datagram to the network at machine `at`, as if it came from `from`.
@@ -372,6 +400,7 @@ impl World {
                 to: target,
                 from,
                 bytes: bytes.into(),
+                cause: self.meter.cause,
             };
             self.queue.push(now_us + delay_us, event);
         }
@@ -393,6 +422,11 @@ impl World {
 
     fn heard(&mut self, host: HostId, heard: Heard) {
         if let Heard::Notice(notice) = heard {
+            match &notice {
+                Notice::KeyGained(key) => self.meter.holds(host, key, true),
+                Notice::KeyLost(key) => self.meter.holds(host, key, false),
+                _ => {}
+            }
             // What tests wait for; neighbours and keys come and go by the thousand.
             if matches!(
                 notice,

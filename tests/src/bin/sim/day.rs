@@ -1,39 +1,23 @@
-//! `cargo sim`: runs a world of simulated nodes and says what happened.
+//! The default world: a day in small.
 //!
-//! Owns the command line and the words of the summary. The world, its workload and its oracles are
+//! Owns its options and the words of its summary. The world, its workload and its oracles are
 //! [`strandline_tests::sim`]'s.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use strandline_tests::sim::workload::{Pair, Plan, Summary, Workload};
 use strandline_tests::sim::{Chance, Cryptography, HostId, World};
 
-/// Runs a world of simulated Strandline nodes, watches every step, and says what happened.
-///
-/// The nodes are the real ones: the same state machine as on servers and boards, driven through the
-/// same loop. Clocks, links and disks are made up, and time is virtual, so that ten minutes of a
-/// thousand nodes take less than that. People join, follow, post and read; values are stored and
-/// looked up; machines fail and return. After every step oracles check what must always hold: nothing
-/// expired or forged is shown, nothing acknowledged is lost, no number comes twice, every query ends,
-/// no stranger is sent more than it sent.
-///
-/// Everything follows from the seed and the options: the same command gives the same trace hash on
-/// every machine, in debug and in release. When a check fails, the exit code is 1 and the command that
-/// shows the failure again is printed.
-///
-/// Examples:
-///   cargo sim -- --seed 7 --nodes 100
-///   cargo sim -- --seed 7 --nodes 1000 --minutes 10 --loss 2
-///   cargo sim -- --seed 7 --nodes 10000 --crypto stand-in --boards 0
-///   cargo sim -- --seed 7 --nodes 200 --churn 30 --loss 5 --duplicates 2 --reorder 10
-#[derive(Parser, Debug)]
-#[command(name = "cargo sim --", verbatim_doc_comment)]
-struct Options {
+use super::progress::Progress;
+
+/// Its options.
+#[derive(Args, Debug)]
+pub struct Options {
     /// The number from which everything random is drawn
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -75,10 +59,22 @@ struct Options {
     json: bool,
 }
 
+/// Which cryptography.
 #[derive(Clone, Copy, ValueEnum, Debug)]
-enum CryptoOption {
+pub enum CryptoOption {
+    /// Ed25519 and SHA-512/256.
     Real,
+    /// A keyed mixer, no security.
     StandIn,
+}
+
+impl From<CryptoOption> for Cryptography {
+    fn from(option: CryptoOption) -> Self {
+        match option {
+            CryptoOption::Real => Self::Real,
+            CryptoOption::StandIn => Self::StandIn,
+        }
+    }
 }
 
 impl Options {
@@ -119,11 +115,7 @@ impl Options {
     }
 
     fn world(&self) -> World {
-        let cryptography = match self.crypto {
-            CryptoOption::Real => Cryptography::Real,
-            CryptoOption::StandIn => Cryptography::StandIn,
-        };
-        let mut world = World::with_cryptography(self.seed, cryptography);
+        let mut world = World::with_cryptography(self.seed, self.crypto.into());
         world.panics = false;
         world.replay = self.command();
         world.watched = self.watch.map(HostId);
@@ -147,77 +139,28 @@ impl Options {
     }
 }
 
-fn main() -> ExitCode {
-    let options = Options::parse();
+/// Runs it.
+pub fn run(options: &Options) -> ExitCode {
     let (mut world, began) = (options.world(), Instant::now());
-    let mut progress = Progress::new(Duration::from_secs(60 * u64::from(options.minutes)));
-    let summary =
-        Workload::new(options.plan(), options.seed).run(&mut world, |world| progress.show(world));
+    let mut progress = Progress::default();
+    let time_s = 60 * u64::from(options.minutes);
+    let summary = Workload::new(options.plan(), options.seed).run(&mut world, |world| {
+        progress.show(world, || {
+            let (now_s, nodes) = (world.now_us() / 1_000_000, world.len());
+            format!("{now_s:>4} of {time_s} simulated s, {nodes} nodes")
+        });
+    });
     progress.clear();
     let wall = began.elapsed();
     let printed = if options.json {
-        print_json(&options, &world, &summary, wall)
+        print_json(options, &world, &summary, wall)
     } else {
-        print_words(&options, &world, &summary, wall)
+        print_words(options, &world, &summary, wall)
     };
     if printed.is_err() || !world.failures().is_empty() {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
-}
-
-/// One line on stderr that says how far the run is: in place on a terminal, else now and then.
-struct Progress {
-    time: Duration,
-    terminal: bool,
-    shown: Instant,
-    any: bool,
-}
-
-impl Progress {
-    fn new(time: Duration) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        Self {
-            time,
-            terminal,
-            shown: Instant::now(),
-            any: false,
-        }
-    }
-
-    fn show(&mut self, world: &World) {
-        let every = if self.terminal {
-            Duration::from_millis(200)
-        } else {
-            Duration::from_secs(10)
-        };
-        if self.shown.elapsed() < every {
-            return;
-        }
-        self.shown = Instant::now();
-        self.any = true;
-        let (now, tally) = (Duration::from_micros(world.now_us()), world.tally());
-        let line = format!(
-            "{:>4} of {} simulated s, {} nodes, {} datagrams, {} commands ended, {} failures",
-            now.as_secs(),
-            self.time.as_secs(),
-            world.len(),
-            tally.datagrams,
-            tally.ended,
-            world.failures().len()
-        );
-        if self.terminal {
-            eprint!("\r\x1b[K{line}");
-        } else {
-            eprintln!("{line}");
-        }
-    }
-
-    fn clear(&self) {
-        if self.any && self.terminal {
-            eprint!("\r\x1b[K");
-        }
-    }
 }
 
 fn print_words(
