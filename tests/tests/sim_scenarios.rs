@@ -117,6 +117,9 @@ fn churn_counts_departures_reads_and_what_both_cost() {
     assert!((20.0..70.0).contains(&departures), "{departures}");
     assert_eq!(value(&report, "values stored"), 100.0);
     assert!(value(&report, "reads: found the newest: of") > 250.0);
+    // Eight holders, of whom some have died since.
+    assert!(value(&report, "reads: holders asked: of") > 5.0 * 250.0);
+    assert!(value(&report, "hour 1: holders asked") > 50.0);
     assert_eq!(
         value(&report, "reads: found the newest"),
         measured.found_percent

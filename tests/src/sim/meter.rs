@@ -179,6 +179,7 @@ struct Tap {
     key: Key,
     requests: Requests,
     addresses: BTreeSet<SocketAddr>,
+    asked: BTreeSet<SocketAddr>,
 }
 
 /// See the file's first paragraph.
@@ -213,6 +214,7 @@ impl Meter {
             key,
             requests: Requests::default(),
             addresses: BTreeSet::new(),
+            asked: BTreeSet::new(),
         };
         self.taps.insert(host, tap);
     }
@@ -221,6 +223,13 @@ impl Meter {
     #[must_use]
     pub fn is_tapped(&self, host: HostId) -> bool {
         self.taps.contains_key(&host)
+    }
+
+    /// Whether a node has asked this address about its key since it is listened to.
+    #[must_use]
+    pub fn has_asked(&self, host: HostId, addr: SocketAddr) -> bool {
+        let tap = self.taps.get(&host);
+        tap.is_some_and(|tap| tap.asked.contains(&addr))
     }
 
     /// Ends the counting at a node.
@@ -284,7 +293,10 @@ impl Meter {
             Kind::FindNode | Kind::Get => {
                 let about = bytes.get(TAG_AT + 1..).unwrap_or_default();
                 let ours = about.starts_with(tap.key.as_bytes());
-                tap.requests.asked += u32::from(ours);
+                if ours {
+                    tap.requests.asked += 1;
+                    tap.asked.insert(to);
+                }
                 ours
             }
             Kind::Ping => {
@@ -378,6 +390,7 @@ mod tests {
             first_pings: 1,
             addresses: 1,
         };
+        assert!(meter.has_asked(host, there) && !meter.has_asked(HostId(4), there));
         assert_eq!(meter.untap(host), expected);
         assert_eq!(meter.untap(host), Requests::default());
     }

@@ -151,6 +151,9 @@ impl Lookups {
 #[derive(Clone, Debug)]
 struct Reading {
     ticket: Ticket,
+    host: HostId,
+    /// It is listened to: which holders it asks.
+    tapped: bool,
     value: usize,
     had_copy: bool,
 }
@@ -168,6 +171,8 @@ pub struct Reads {
     pub found_with_copy: u64,
     /// Those that found an older value and not the newest.
     pub older: u64,
+    /// Of the nodes that held the value when a read ended, the reader aside: all, and those that it asked.
+    pub holders: (u64, u64),
     /// How long those that found something took, in ms.
     pub took_ms: Samples,
     open: Vec<Reading>,
@@ -178,9 +183,15 @@ impl Reads {
     pub fn begin(&mut self, crowd: &mut Crowd, host: HostId, values: &[Value], at: usize) {
         let Some(value) = values.get(at) else { return };
         let had_copy = crowd.world.meter().holders(&value.key).next().is_some();
+        let tapped = !crowd.world.meter().is_tapped(host);
+        if tapped {
+            crowd.world.meter_mut().tap(host, value.key);
+        }
         let ticket = crowd.world.begin(host, &Command::Get(value.key), None);
         self.open.push(Reading {
             ticket,
+            host,
+            tapped,
             value: at,
             had_copy,
         });
@@ -196,6 +207,9 @@ impl Reads {
             if answer.state == State::Abandoned {
                 continue; // The asker died.
             }
+            if reading.tapped {
+                self.count_holders(crowd, reading.host, values.get(reading.value));
+            }
             let newest = values.get(reading.value).map(|value| &value.newest);
             let finds = |bytes: Option<&Vec<u8>>| {
                 bytes.is_some_and(|bytes| answer.values.iter().any(|(_, _, found)| found == bytes))
@@ -210,6 +224,20 @@ impl Reads {
                 self.took_ms.add(answer.took_ms());
             }
         }
+    }
+
+    /// Counts whom a reader has asked of those who hold what it looked for.
+    fn count_holders(&mut self, crowd: &mut Crowd, host: HostId, value: Option<&Value>) {
+        let meter = crowd.world.meter();
+        let holders = value
+            .into_iter()
+            .flat_map(|value| meter.holders(&value.key));
+        for holder in holders.filter(|holder| *holder != host) {
+            let asked = meter.has_asked(host, crowd.world.machine(holder).addr);
+            self.holders.0 += 1;
+            self.holders.1 += u64::from(asked);
+        }
+        crowd.world.meter_mut().untap(host);
     }
 
     /// Whether all have ended.
@@ -250,6 +278,11 @@ impl Reads {
             &format!("{of}: found, where a copy lived"),
             self.found_with_copy,
             self.with_copy,
+        );
+        report.share(
+            &format!("{of}: holders asked"),
+            self.holders.1,
+            self.holders.0,
         );
         if self.older > 0 {
             report.row(format!("{of}: found an older one"), self.older as f64, "");

@@ -42,6 +42,7 @@ pub fn run(basis: &Basis, options: Options, progress: Progress<'_>) -> (Report, 
     let mut sessions = Sessions::new(&mut crowd, options.median_s);
     let (before, began_us) = (*crowd.world.meter().flows(), crowd.world.now_us());
     let mut reads = Reads::default();
+    let mut hours: Vec<(u64, u64)> = vec![(0, 0)];
     let (mut begun, mut node_us, mut least) = (0, 0, crowd.members().len());
     loop {
         let past_us = crowd.world.now_us() - began_us;
@@ -60,6 +61,9 @@ pub fn run(basis: &Basis, options: Options, progress: Progress<'_>) -> (Report, 
         node_us += (crowd.world.now_us() - from_us) * crowd.members().len() as u64;
         least = least.min(crowd.members().len());
         reads.collect(&mut crowd, &values);
+        if past_us / 3_600_000_000 >= hours.len() as u64 {
+            hours.push(reads.holders);
+        }
         let (past_s, time_s) = (past_us / 1_000_000, options.time_s);
         progress(&crowd.world, &format!("{past_s} of {time_s} s of churn"));
     }
@@ -71,6 +75,11 @@ pub fn run(basis: &Basis, options: Options, progress: Progress<'_>) -> (Report, 
     report.row("given up joining", crowd.given_up as f64, "");
     report.samples("join", &crowd.joined_ms, "ms");
     reads.report("reads", &mut report);
+    hours.push(reads.holders);
+    for (hour, ends) in hours.windows(2).enumerate() {
+        let what = format!("hour {}: holders asked", hour + 1);
+        report.share(&what, ends[1].1 - ends[0].1, ends[1].0 - ends[0].0);
+    }
     report.share(
         "values lost before expiry",
         lost(&crowd, &values),
