@@ -178,6 +178,36 @@ pub struct Asking {
     per_second: u64,
 }
 
+impl Asking {
+    const fn half_die(self, dead: u32) -> half_die::Options {
+        half_die::Options {
+            values: self.values as usize,
+            questions: self.questions,
+            per_s: self.per_second,
+            dead_percent: dead as usize,
+        }
+    }
+
+    const fn partition(self) -> partition::Options {
+        partition::Options {
+            values: self.values as usize,
+            reads: self.questions,
+            per_s: self.per_second,
+        }
+    }
+
+    const fn skew(self, error_s: u32, honest: bool, drift_ppm: u32) -> skew::Options {
+        skew::Options {
+            error_s,
+            honest,
+            drift_ppm,
+            values: self.values as usize,
+            reads: self.questions,
+            per_s: self.per_second,
+        }
+    }
+}
+
 impl Scenario {
     const fn common(&self) -> &Common {
         match self {
@@ -276,38 +306,21 @@ fn run_one(scenario: &Scenario, basis: &Basis, out: &mut Printer<'_>, plots: &mu
             ..
         } => {
             for minutes in median {
-                let (options, began) = (
-                    churn::Options {
-                        median_s: minutes * 60,
-                        time_s: hours * 3_600,
-                        values: *values as usize,
-                        reads_per_min: *reads,
-                    },
-                    Instant::now(),
-                );
-                let (report, measured) = churn::run(basis, options, &mut show);
-                let minutes = *minutes as f64;
-                plots.push((PlotOf::Success, minutes, measured.found_percent));
-                plots.push((PlotOf::Bandwidth, minutes, measured.maintenance_bps));
-                out.print(&report, began);
+                let options = churn::Options {
+                    median_s: minutes * 60,
+                    time_s: hours * 3_600,
+                    values: *values as usize,
+                    reads_per_min: *reads,
+                };
+                run_churn(basis, options, out, plots, &mut show);
             }
         }
         Scenario::HalfDie { dead, asking, .. } => {
-            let options = half_die::Options {
-                values: asking.values as usize,
-                questions: asking.questions,
-                per_s: asking.per_second,
-                dead_percent: *dead as usize,
-            };
+            let options = asking.half_die(*dead);
             out.print(&half_die::run(basis, options, &mut show), began);
         }
         Scenario::Partition { asking, .. } => {
-            let options = partition::Options {
-                values: asking.values as usize,
-                reads: asking.questions,
-                per_s: asking.per_second,
-            };
-            out.print(&partition::run(basis, options, &mut show), began);
+            out.print(&partition::run(basis, asking.partition(), &mut show), began);
         }
         Scenario::FlashCrowd { .. } => out.print(&flash_crowd::run(basis, &mut show), began),
         Scenario::Skew {
@@ -317,17 +330,25 @@ fn run_one(scenario: &Scenario, basis: &Basis, out: &mut Printer<'_>, plots: &mu
             asking,
             ..
         } => {
-            let options = skew::Options {
-                error_s: *error,
-                honest: !lying,
-                drift_ppm: *drift,
-                values: asking.values as usize,
-                reads: asking.questions,
-                per_s: asking.per_second,
-            };
+            let options = asking.skew(*error, !lying, *drift);
             out.print(&skew::run(basis, options, &mut show), began);
         }
     }
+}
+
+fn run_churn(
+    basis: &Basis,
+    options: churn::Options,
+    out: &mut Printer<'_>,
+    plots: &mut Vec<Point>,
+    show: &mut dyn FnMut(&World, &str),
+) {
+    let began = Instant::now();
+    let (report, measured) = churn::run(basis, options, show);
+    let minutes = options.median_s as f64 / 60.0;
+    plots.push((PlotOf::Success, minutes, measured.found_percent));
+    plots.push((PlotOf::Bandwidth, minutes, measured.maintenance_bps));
+    out.print(&report, began);
 }
 
 /// What the allocator counted.

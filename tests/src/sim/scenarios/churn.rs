@@ -8,8 +8,11 @@ use crate::sim::{HostId, Random};
 
 use super::asking::{Lookups, Reads};
 use super::crowd::{Crowd, REST_S, drain};
-use super::publishing::{TTL_MAX_S, by_passers, lost};
+use super::publishing::{TTL_MAX_S, Value, by_passers, lost};
 use super::{Basis, Progress, Report};
+
+/// How long a step is, in ms.
+const STEP_MS: u64 = 250;
 
 /// How the nodes come and go, and what is read.
 #[derive(Clone, Copy, Debug)]
@@ -39,60 +42,93 @@ pub fn run(basis: &Basis, options: Options, progress: Progress<'_>) -> (Report, 
     let mut report = Report::new("churn", basis.clone());
     let values = by_passers(&mut crowd, options.values, TTL_MAX_S, progress);
     report.share("values stored", values.len() as u64, options.values as u64);
-    let mut sessions = Sessions::new(&mut crowd, options.median_s);
-    let (before, began_us) = (*crowd.world.meter().flows(), crowd.world.now_us());
-    let mut reads = Reads::default();
-    let mut hours: Vec<(u64, u64)> = vec![(0, 0)];
-    let (mut begun, mut node_us, mut least) = (0, 0, crowd.members().len());
-    loop {
-        let past_us = crowd.world.now_us() - began_us;
-        if past_us >= options.time_s * 1_000_000 {
-            break;
-        }
-        while begun < past_us * options.reads_per_min / 60_000_000 && !values.is_empty() {
-            let (host, at) = (crowd.pick(), crowd.random.index(values.len()));
-            reads.begin(&mut crowd, host, &values, at);
-            begun += 1;
-        }
-        let from_us = crowd.world.now_us();
-        sessions.turn(&mut crowd);
-        crowd.run_ms(250);
-        sessions.note(&crowd);
-        node_us += (crowd.world.now_us() - from_us) * crowd.members().len() as u64;
-        least = least.min(crowd.members().len());
-        reads.collect(&mut crowd, &values);
-        if past_us / 3_600_000_000 >= hours.len() as u64 {
-            hours.push(reads.holders);
-        }
-        let (past_s, time_s) = (past_us / 1_000_000, options.time_s);
-        progress(&crowd.world, &format!("{past_s} of {time_s} s of churn"));
-    }
+    let before = *crowd.world.meter().flows();
+    let mut course = Course::new(&mut crowd, options);
+    course.run(&mut crowd, &values, progress);
     let flows = crowd.world.meter().flows().since(&before);
     drain(&mut crowd);
-    reads.collect(&mut crowd, &values);
-    report.row("departures", sessions.departures as f64, "");
-    report.count("fewest members", least);
-    report.row("given up joining", crowd.given_up as f64, "");
-    report.samples("join", &crowd.joined_ms, "ms");
-    reads.report("reads", &mut report);
-    hours.push(reads.holders);
-    for (hour, ends) in hours.windows(2).enumerate() {
-        let what = format!("hour {}: holders asked", hour + 1);
-        report.share(&what, ends[1].1 - ends[0].1, ends[1].0 - ends[0].0);
-    }
+    course.reads.collect(&mut crowd, &values);
+    course.report(&crowd, &mut report);
     report.share(
         "values lost before expiry",
         lost(&crowd, &values),
         values.len() as u64,
     );
-    let node_seconds = (node_us as f64 / 1e6).max(1.0);
-    report.traffic(&flows, node_seconds);
+    report.traffic(&flows, (course.node_us as f64 / 1e6).max(1.0));
     Lookups::of(&mut crowd, 500, 50, progress).report("lookups at the end", &mut report);
     let measured = Measured {
         found_percent: report.value("reads: found the newest").unwrap_or(0.0),
         maintenance_bps: report.value("maintenance sent per node").unwrap_or(0.0),
     };
     (report.close(&crowd.world), measured)
+}
+
+/// The time of coming and going.
+struct Course {
+    options: Options,
+    sessions: Sessions,
+    reads: Reads,
+    /// Holders and those of them asked, at the beginning of each hour.
+    hours: Vec<(u64, u64)>,
+    /// For how long members were there, all together.
+    node_us: u64,
+    fewest: usize,
+}
+
+impl Course {
+    fn new(crowd: &mut Crowd, options: Options) -> Self {
+        Self {
+            options,
+            sessions: Sessions::new(crowd, options.median_s),
+            reads: Reads::default(),
+            hours: vec![(0, 0)],
+            node_us: 0,
+            fewest: crowd.members().len(),
+        }
+    }
+
+    fn run(&mut self, crowd: &mut Crowd, values: &[Value], progress: Progress<'_>) {
+        let (began_us, time_s) = (crowd.world.now_us(), self.options.time_s);
+        let mut begun = 0;
+        loop {
+            let past_us = crowd.world.now_us() - began_us;
+            if past_us >= time_s * 1_000_000 {
+                return;
+            }
+            let due = past_us * self.options.reads_per_min / 60_000_000;
+            while begun < due && !values.is_empty() {
+                let (host, at) = (crowd.pick(), crowd.random.index(values.len()));
+                self.reads.begin(crowd, host, values, at);
+                begun += 1;
+            }
+            let from_us = crowd.world.now_us();
+            self.sessions.turn(crowd);
+            crowd.run_ms(STEP_MS);
+            self.sessions.note(crowd);
+            let members = crowd.members().len();
+            self.node_us += (crowd.world.now_us() - from_us) * members as u64;
+            self.fewest = self.fewest.min(members);
+            self.reads.collect(crowd, values);
+            if past_us / 3_600_000_000 >= self.hours.len() as u64 {
+                self.hours.push(self.reads.holders);
+            }
+            let past_s = past_us / 1_000_000;
+            progress(&crowd.world, &format!("{past_s} of {time_s} s of churn"));
+        }
+    }
+
+    fn report(&mut self, crowd: &Crowd, report: &mut Report) {
+        report.row("departures", self.sessions.departures as f64, "");
+        report.count("fewest members", self.fewest);
+        report.row("given up joining", crowd.given_up as f64, "");
+        report.samples("join", &crowd.joined_ms, "ms");
+        self.reads.report("reads", report);
+        self.hours.push(self.reads.holders);
+        for (hour, ends) in self.hours.windows(2).enumerate() {
+            let what = format!("hour {}: holders asked", hour + 1);
+            report.share(&what, ends[1].1 - ends[0].1, ends[1].0 - ends[0].0);
+        }
+    }
 }
 
 /// Who goes when.
