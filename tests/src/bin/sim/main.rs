@@ -40,7 +40,7 @@ use clap::Parser;
     verbatim_doc_comment,
     args_conflicts_with_subcommands = true
 )]
-struct Options {
+struct CommandLine {
     #[command(flatten)]
     day: day::Options,
     #[command(subcommand)]
@@ -48,9 +48,19 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = CommandLine::parse();
     match &options.scenario {
         Some(scenario) => scenario::run(scenario),
         None => day::run(&options.day),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::CommandLine::command().debug_assert();
     }
 }
