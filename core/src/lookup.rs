@@ -9,7 +9,7 @@
 use crate::addr::{PackedAddr, subnet_of};
 use crate::bounded::List;
 use crate::id::{Distance, Key, NodeId};
-use crate::overlay::Entry;
+use crate::overlay::{Entry, Overlay};
 use crate::plan::Plan;
 use crate::rpc::{Peer, Rtt};
 use crate::wire::datagram::{Contact, NO_TOKEN, Token};
@@ -230,7 +230,7 @@ impl<P: Plan> Lookup<P> {
     }
 
     fn distance(&self, id: &NodeId) -> Distance {
-        Distance::between(id.as_bytes(), self.target.as_bytes())
+        P::Overlay::distance(&self.target, id)
     }
 
     /// Says what to do next and takes it for done; `None` when there is nothing to do but wait. `counts`

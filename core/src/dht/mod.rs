@@ -99,7 +99,6 @@ pub struct Dht<P: Plan> {
     replies: Ring<Reply, P::Replies>,
     recent: P::Recent,
     notices: Ring<Notice, P::Notices>,
-    responsible_told: u16,
     joining: Joining<P>,
     saved: P::Saved,
     contacts_changed: bool,
@@ -143,7 +142,6 @@ impl<P: Plan> Dht<P> {
             replies: Ring::EMPTY,
             recent: P::Recent::EMPTY,
             notices: Ring::EMPTY,
-            responsible_told: 0,
             joining: Joining::EMPTY,
             saved: P::Saved::EMPTY,
             contacts_changed: false,
@@ -278,10 +276,11 @@ impl<P: Plan> Dht<P> {
         }
     }
 
-    /// Whether this node is, as far as it knows, among the nodes that hold what is stored at `key`.
+    /// Whether this node is, as far as it knows, responsible for `key`: among the nodes that hold what
+    /// lies there, or its owner, as the overlay has it.
     #[must_use]
     pub fn is_responsible(&self, key: &Key) -> bool {
-        self.overlay.nearer_than_own(key, REPLICATION) < REPLICATION
+        self.overlay.is_responsible(key)
     }
 
     /// The contacts of the routing table.

@@ -228,7 +228,8 @@ impl<P: Plan> Dht<P> {
                 dropped.count(Rule::Full);
             }
         };
-        let near = |location: &Key| overlay.nearer_than_own(location, K) < K;
+        let near =
+            |location: &Key| overlay.nearer_than_own(location, P::Overlay::NEAR) < P::Overlay::NEAR;
         let lost = |key| notify(Notice::KeyLost(key));
         let accepted = self
             .records

@@ -9,7 +9,7 @@ pub mod kademlia;
 use crate::addr::PackedAddr;
 use crate::bounded::Fixed;
 use crate::crypto::Crypto;
-use crate::id::{Key, NodeId};
+use crate::id::{Distance, Key, NodeId};
 use crate::rng::Rng;
 use crate::rpc::{Peer, Rtt};
 use crate::time::Instant;
@@ -86,6 +86,16 @@ pub enum Neighbour {
     Down(NodeId),
 }
 
+/// The keys that a node is responsible for, as its overlay has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Responsibility {
+    /// It is among the nodes that hold what lies at any key within this radius.
+    Radius {
+        /// How many leading bits a key has to share with the node's id at least; 0: it may be any key.
+        prefix_bits: u16,
+    },
+}
+
 /// Contacts of a node, kept by the rules of one kind of overlay.
 pub trait Overlay: Sized {
     /// No contacts; all zero.
@@ -93,6 +103,13 @@ pub trait Overlay: Sized {
 
     /// Most contacts.
     const CAPACITY: usize;
+
+    /// Of how many of the nearest to a key a node can tell, from its contacts, whether it is one of them:
+    /// [`REPLICATION`] at least.
+    const NEAR: usize;
+
+    /// How far `id` is from `key`: of all nodes the nearest ones hold what lies there.
+    fn distance(key: &Key, id: &NodeId) -> Distance;
 
     /// Begins as the node `own`, without contacts.
     fn start(&mut self, own: NodeId);
@@ -115,7 +132,13 @@ pub trait Overlay: Sized {
     fn nearer_than_own(&self, key: &Key, limit: usize) -> usize;
 
     /// Whether `contact` is nearer to `key` than `other` is.
-    fn is_nearer(&self, key: &Key, contact: &NodeId, other: &NodeId) -> bool;
+    fn is_nearer(&self, key: &Key, contact: &NodeId, other: &NodeId) -> bool {
+        Self::distance(key, contact) < Self::distance(key, other)
+    }
+
+    /// Whether this node is, as far as it knows, responsible for `key`: one of those that hold what lies there, or
+    /// the one that owns it, as the overlay has it.
+    fn is_responsible(&self, key: &Key) -> bool;
 
     /// A node answered a request at its address, with a token and perhaps a round-trip time in ms. A full
     /// table keeps it in reserve, or forgets it when that is full too.
@@ -151,9 +174,8 @@ pub trait Overlay: Sized {
     /// Takes a difference between the nearest neighbours as they are and as they were taken here.
     fn pop_neighbour(&mut self) -> Option<Neighbour>;
 
-    /// The number of leading bits that a key must share with this node for it to be certainly among
-    /// the [`REPLICATION`] nearest.
-    fn responsible_bits(&self) -> u16;
+    /// Takes the keys that this node is certainly responsible for, if they are others than were taken here last.
+    fn pop_responsibility(&mut self) -> Option<Responsibility>;
 }
 
 /// What upkeep asks of the parent.
