@@ -100,8 +100,14 @@ impl<P: Plan> Dht<P> {
                 Neighbour::Down(id) => return Some(Event::NeighbourDown { id }),
             }
         }
-        if let Some(Responsibility::Radius { prefix_bits }) = self.overlay.pop_responsibility() {
-            return Some(Event::ResponsibilityChanged { prefix_bits });
+        match self.overlay.pop_responsibility() {
+            Some(Responsibility::Radius { prefix_bits }) => {
+                return Some(Event::ResponsibilityChanged { prefix_bits });
+            }
+            Some(Responsibility::Range { after, last }) => {
+                return Some(Event::RangeChanged { after, last });
+            }
+            None => {}
         }
         self.poll_result(buf)
     }

@@ -15,6 +15,7 @@ mod observed;
 mod ops;
 mod repair;
 mod replies;
+mod ring;
 mod serve;
 mod visits;
 
@@ -33,7 +34,7 @@ use crate::clock::Clock;
 use crate::crypto::{Crypto, SecretKey};
 use crate::id::{Key, NodeId};
 use crate::output::Table;
-use crate::overlay::{Change, Entry, K, Overlay, REPLICATION, Upkeep};
+use crate::overlay::{Change, Entry, Overlay, REPLICATION, Upkeep};
 use crate::plan::Plan;
 use crate::records::Records;
 use crate::rng::Rng;
@@ -386,6 +387,8 @@ impl<P: Plan> Dht<P> {
             Upkeep::Nothing => {}
             Upkeep::Lookup(target) => self.refresh(target),
             Upkeep::Ping(peer) => self.probe(peer),
+            Upkeep::Ask(peer) => self.ask_neighbour(peer),
+            Upkeep::LookAgain => self.look_again(),
         }
     }
 
@@ -428,16 +431,6 @@ impl<P: Plan> Dht<P> {
             return Err(Rule::BadContact);
         }
         Ok(())
-    }
-
-    /// The contacts nearest to `target`, as candidates' seeds.
-    fn nearest_entries(&self, target: &Key) -> ([Option<Entry>; K], usize) {
-        let mut entries = [None; K];
-        let nearest = self.overlay.nearest(target);
-        for (place, &at) in entries.iter_mut().zip(nearest.as_slice()) {
-            *place = self.overlay.at(at).copied();
-        }
-        (entries, nearest.len())
     }
 }
 
