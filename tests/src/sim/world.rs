@@ -30,7 +30,7 @@ use super::machine::{Machine, Program, Setup, address_of};
 use super::model::Model;
 use super::network::Network;
 use super::node::{AnyNode, Command, Input, Reply};
-use super::plans::{Cryptography, SimServer};
+use super::plans::{Cryptography, Overlay, SimServer};
 use super::queue::Queue;
 use super::random::Random;
 use super::streams::{ConnId, Side, Streams};
@@ -159,6 +159,10 @@ pub struct World {
     pub(super) tapes: BTreeMap<u32, Tape>,
     pub(super) tally: Tally,
     failures: Vec<Failure>,
+    /// Which overlay the nodes that are started from now on are in. One world has one.
+    pub overlay: Overlay,
+    /// Whether notices of neighbours, ranges and keys are kept too, see [`World::take_notices`].
+    pub keeps_all_notices: bool,
     /// Whether a failed oracle panics at once (in tests), or is collected (in the simulator's binary).
     pub panics: bool,
     /// How long commands may take, in ms.
@@ -208,6 +212,8 @@ impl World {
             tapes: BTreeMap::new(),
             tally: Tally::default(),
             failures: Vec::new(),
+            overlay: Overlay::Kademlia,
+            keeps_all_notices: false,
             panics: true,
             within_ms: 10_000,
             replay: String::new(),
@@ -329,8 +335,8 @@ impl World {
             self.nodes_random.below(1 << 40),
             self.nodes_random.bytes_32(),
         );
-        let (network_id, within_ms, cryptography) =
-            (self.network_id, self.within_ms, self.cryptography);
+        let (network_id, within_ms) = (self.network_id, self.within_ms);
+        let (cryptography, overlay) = (self.cryptography, self.overlay);
         let machine = self.machine_mut(host.0);
         assert!(
             !matches!(machine.program, Program::Node(_)),
@@ -341,6 +347,7 @@ impl World {
         machine.program = Program::Node(Box::new(AnyNode::unstarted(
             machine.setup.kind,
             cryptography,
+            overlay,
         )));
         (machine.deadline, machine.timer_us, machine.committing) = (None, None, false);
         let config = machine.setup.config(network_id, machine.addr, within_ms);
@@ -779,13 +786,14 @@ impl World {
     fn heard(&mut self, host: HostId, heard: Heard) {
         if let Heard::Notice(notice) = heard {
             // What tests wait for; neighbours and keys come and go by the thousand.
-            if matches!(
+            let is_rare = matches!(
                 notice,
                 Notice::Message { .. }
                     | Notice::Forked
                     | Notice::StorageFailed
                     | Notice::Recovered(_)
-            ) {
+            );
+            if is_rare || self.keeps_all_notices {
                 self.notices.entry(host).or_default().push(notice);
             }
             return;
