@@ -182,8 +182,9 @@ pub fn extend_prefix(prefix: &[u8; ID_BYTES], depth: u8, digit: u8) -> [u8; ID_B
     longer
 }
 
-/// The distance between two places in the overlay: their exclusive or, compared as a big-endian number
-/// (the metric of Kademlia, Maymounkov and Mazières 2002, section 2.1).
+/// The distance between two places in the overlay, compared as a big-endian number: their exclusive or (the metric of
+/// Kademlia, Maymounkov and Mazières 2002, section 2.1), or how far it is from one to the other around the ring of all
+/// ids (that of Chord, Stoica et al. 2003, section IV).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Distance([u8; ID_BYTES]);
 
@@ -197,7 +198,27 @@ impl Distance {
         Self(xor)
     }
 
-    /// Counts the leading bits in which the two ids agree: 0 to 256, where 256 means that they are equal.
+    /// Measures how far `to` lies behind `from`, clockwise: `to` − `from` modulo 2^256.
+    ///
+    /// ```
+    /// use strandline_core::id::Distance;
+    ///
+    /// let (a, b) = ([0xff; 32], [0; 32]);
+    /// assert_eq!(Distance::clockwise(&a, &b).leading_zeros(), 255); // one step, over the top
+    /// assert_eq!(Distance::clockwise(&b, &a).leading_zeros(), 0);
+    /// ```
+    pub fn clockwise(from: &[u8; ID_BYTES], to: &[u8; ID_BYTES]) -> Self {
+        let mut gap = *to;
+        let mut borrow = false;
+        for (x, y) in gap.iter_mut().zip(from).rev() {
+            let (less, below) = x.overflowing_sub(*y);
+            let (less, below_again) = less.overflowing_sub(u8::from(borrow));
+            (*x, borrow) = (less, below || below_again);
+        }
+        Self(gap)
+    }
+
+    /// Counts the leading zero bits, 0 to 256: for the exclusive or, those in which the two ids agree.
     pub fn leading_zeros(&self) -> u32 {
         let mut zeros = 0;
         for byte in self.0 {
@@ -214,7 +235,7 @@ impl Distance {
         self.0 == [0; ID_BYTES]
     }
 
-    /// Returns the bytes of the exclusive or.
+    /// Returns the bytes of the number.
     pub const fn as_bytes(&self) -> &[u8; ID_BYTES] {
         &self.0
     }

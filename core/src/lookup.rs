@@ -1,15 +1,19 @@
 //! One iterative lookup: which candidates there are, and whom to ask next (Maymounkov and Mazières 2002,
-//! section 2.3).
+//! section 2.3; for a ring, Stoica et al. 2003, section IV-D).
 //!
 //! Owns the candidates of one target, nearest first, and how far each is. Sends nothing and knows no time.
-//! Invariants: nobody is asked before it answered a ping at its address; an address is pinged once, and of one
+//! On a ring the nodes that know the nearest lie before the target: by the metric they are the farthest, the closest
+//! before the target at the very end of the list. The end is asked until it has answered or the owner has, then the
+//! beginning. Invariants: nobody is asked before it answered a ping at its address; an address is pinged once, and of one
 //! neighbourhood at most [`PINGS_PER_SUBNET`]; there are at most [`REQUESTS_MAX`] requests, whatever the
 //! answers say.
+
+use core::cmp::Ordering;
 
 use crate::addr::{PackedAddr, subnet_of};
 use crate::bounded::List;
 use crate::id::{Distance, Key, NodeId};
-use crate::overlay::Entry;
+use crate::overlay::{Entry, Overlay};
 use crate::plan::Plan;
 use crate::rpc::{Peer, Rtt};
 use crate::wire::datagram::{Contact, NO_TOKEN, Token};
@@ -22,6 +26,8 @@ pub const PINGS_AHEAD: usize = 8;
 pub const PINGS_PER_SUBNET: usize = 2;
 /// Most requests of one lookup, pings included.
 pub const REQUESTS_MAX: u16 = 160;
+/// How many candidates before the target are pinged ahead of need, on a ring.
+pub const PINGS_ON_WAY: usize = 3;
 
 /// How far a candidate is. Only from `Ready` on is it known to live at its address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,8 +67,8 @@ pub struct Candidate {
     pub after: u16,
     /// See [`Candidate::after`].
     pub more: bool,
-    /// It says that the location is or was full.
-    pub spilled: bool,
+    /// What it says about the target.
+    pub said: Said,
     /// How many steps away from this node it was learned.
     pub hops: u8,
     /// How far it is.
@@ -78,6 +84,30 @@ impl Candidate {
             token: self.token,
             rtt: self.rtt,
         }
+    }
+}
+
+/// What a candidate says about the target, apart from whom it names. One byte: there are many candidates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Said(u8);
+
+impl Said {
+    /// Nothing.
+    pub const NOTHING: Self = Self(0);
+    /// The location is or was full there.
+    pub const SPILLED: Self = Self(1);
+    /// It owns the target, on a ring.
+    pub const OWNED: Self = Self(2);
+
+    /// Notes one thing more.
+    pub const fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Whether it said this.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 }
 
@@ -116,7 +146,24 @@ pub struct Lookup<P: Plan> {
     pinged: P::Pinged,
 }
 
+/// What is to be done on the way to the nearest.
+enum OnWay {
+    /// This.
+    Do(Step),
+    /// Nothing but wait.
+    Wait,
+    /// A candidate may not be pinged: look again.
+    Refused,
+}
+
 impl<P: Plan> Lookup<P> {
+    /// How many places are left for candidates before the target.
+    const WAY_PLACES: usize = if P::Overlay::RING {
+        P::Candidates::CAPACITY / 3
+    } else {
+        0
+    };
+
     /// Begins a lookup for the `want` nodes nearest to `target`.
     #[must_use]
     pub fn new(target: Key, want: usize, patience: Patience) -> Self {
@@ -182,13 +229,14 @@ impl<P: Plan> Lookup<P> {
             rtt: entry.rtt,
             after: 0,
             more: false,
-            spilled: false,
+            said: Said::NOTHING,
             hops,
             state,
         });
     }
 
-    /// Adds a contact that an answer named. The farthest candidate makes place when all are taken.
+    /// Adds a contact that an answer named. When all places are taken, the farthest candidate makes place; on a ring the one
+    /// that is farthest from being of use, so that a third of the places is left for those before the target.
     pub fn add_named(&mut self, contact: Contact, hops: u8) {
         self.add(Candidate {
             contact,
@@ -196,7 +244,7 @@ impl<P: Plan> Lookup<P> {
             rtt: Rtt::UNKNOWN,
             after: 0,
             more: false,
-            spilled: false,
+            said: Said::NOTHING,
             hops,
             state: State::Named,
         });
@@ -219,33 +267,45 @@ impl<P: Plan> Lookup<P> {
             .candidates
             .as_slice()
             .partition_point(|other| self.distance(&other.contact.id) <= distance);
+        let mut place = at;
         if self.candidates.is_full() {
-            if at == self.candidates.len() {
-                return;
+            let middle = P::Candidates::CAPACITY - Self::WAY_PLACES;
+            match at.cmp(&middle) {
+                Ordering::Less => drop(self.candidates.remove(middle - 1)),
+                Ordering::Equal => return,
+                Ordering::Greater => {
+                    self.candidates.remove(middle);
+                    place -= 1;
+                }
             }
-            self.candidates.pop();
         }
-        // There is room, and `at` is at most the length; only memory may lack.
-        let _ = self.candidates.insert(at, candidate);
+        // There is room, and the place is at most the length; only memory may lack.
+        let _ = self.candidates.insert(place, candidate);
     }
 
     fn distance(&self, id: &NodeId) -> Distance {
-        Distance::between(id.as_bytes(), self.target.as_bytes())
+        P::Overlay::distance(&self.target, id)
     }
 
-    /// Says what to do next and takes it for done; `None` when there is nothing to do but wait. `counts`
+    /// Says what the node `own` is to do next and takes it for done; `None` when there is nothing to do but wait. `counts`
     /// tells whether the pings to a neighbourhood are to be counted.
-    pub fn next(&mut self, counts: impl Fn(&Contact) -> bool) -> Option<Step> {
+    pub fn next(&mut self, own: &NodeId, counts: impl Fn(&Contact) -> bool) -> Option<Step> {
         if self.requests >= REQUESTS_MAX {
             return None;
         }
-        let under_way = |state| self.candidates.iter().filter(|c| c.state == state).count();
-        if under_way(State::Asked) < ALPHA
+        while let Some(stop) = self.next_stop(own) {
+            match self.next_on_way(own, stop, &counts) {
+                OnWay::Do(step) => return Some(step),
+                OnWay::Wait => return None,
+                OnWay::Refused => {}
+            }
+        }
+        if self.under_way(State::Asked) < ALPHA
             && let Some(at) = self.first(State::Ready, self.want(), 0)
         {
             return self.ask(at);
         }
-        if under_way(State::Pinged) >= PINGS_AHEAD {
+        if self.under_way(State::Pinged) >= PINGS_AHEAD {
             return None;
         }
         let mut at = 0;
@@ -257,6 +317,112 @@ impl<P: Plan> Lookup<P> {
             }
             self.set(at, State::Failed);
         }
+    }
+
+    fn under_way(&self, state: State) -> usize {
+        self.candidates.iter().filter(|c| c.state == state).count()
+    }
+
+    /// The place of the first candidate between this node and the target, on a ring; they go on to the end of the list.
+    fn way(&self, own: &NodeId) -> usize {
+        let candidates = self.candidates.as_slice();
+        if P::Overlay::RING {
+            let own = self.distance(own);
+            candidates.partition_point(|c| self.distance(&c.contact.id) <= own)
+        } else {
+            candidates.len()
+        }
+    }
+
+    /// The candidate closest before the target among those that `count`; `None` too when it does not matter any more, since
+    /// the owner answered. A node that looks itself up wants to know who is before it.
+    fn last_on_way(
+        &self,
+        own: &NodeId,
+        counts: impl Fn(&Candidate) -> bool,
+    ) -> Option<(usize, &Candidate)> {
+        if self.owner_answered() && own.as_bytes() != self.target.as_bytes() {
+            return None;
+        }
+        let way = self.candidates.iter().enumerate().skip(self.way(own));
+        { way }.rfind(|(_, c)| counts(c))
+    }
+
+    /// Where to ask before the nearest are asked: the candidate closest before the target, unless it answered.
+    fn next_stop(&self, own: &NodeId) -> Option<usize> {
+        let (at, last) = self.last_on_way(own, |c| c.state.is_hopeful())?;
+        (!last.state.is_answered()).then_some(at)
+    }
+
+    /// What to do while the candidate at place `stop` has not answered: get it to answer, and ping those that are next if
+    /// it does not.
+    fn next_on_way(
+        &mut self,
+        own: &NodeId,
+        stop: usize,
+        counts: &impl Fn(&Contact) -> bool,
+    ) -> OnWay {
+        let is_ready = self.candidates.get(stop).map(|c| c.state) == Some(State::Ready);
+        if is_ready && self.under_way(State::Asked) < ALPHA {
+            return self.ask(stop).map_or(OnWay::Wait, OnWay::Do);
+        }
+        if self.under_way(State::Pinged) >= PINGS_AHEAD {
+            return OnWay::Wait;
+        }
+        let way = self.candidates.iter().enumerate().skip(self.way(own));
+        let mut last = { way }.rev().filter(|(_, c)| c.state.is_hopeful());
+        let next = { last.by_ref() }
+            .take(PINGS_ON_WAY)
+            .find(|(_, c)| c.state == State::Named);
+        let Some((at, contact)) = next.map(|(at, c)| (at, c.contact)) else {
+            return OnWay::Wait;
+        };
+        if self.may_ping(&contact, counts) {
+            return self.ping(at).map_or(OnWay::Wait, OnWay::Do);
+        }
+        self.set(at, State::Failed);
+        OnWay::Refused
+    }
+
+    /// The candidate at `addr` says that it owns the target.
+    pub fn owns(&mut self, addr: &PackedAddr) {
+        if let Some(candidate) = self.candidate_mut(addr) {
+            candidate.said.add(Said::OWNED);
+        }
+    }
+
+    /// Whether the nearest candidate, the late ones counted, says that it owns the target.
+    #[must_use]
+    pub fn owner_answered(&self) -> bool {
+        P::Overlay::RING
+            && self
+                .nearest()
+                .is_some_and(|c| c.said.has(Said::OWNED) && c.state.is_answered())
+    }
+
+    /// The nearest candidate that has not failed.
+    #[must_use]
+    pub fn nearest(&self) -> Option<&Candidate> {
+        self.candidates.iter().find(|c| c.state != State::Failed)
+    }
+
+    /// Whether this node is nearer to the target than every candidate that has not failed.
+    #[must_use]
+    pub fn is_own_nearest(&self, own: &NodeId) -> bool {
+        self.nearest()
+            .is_none_or(|c| self.distance(own) < self.distance(&c.contact.id))
+    }
+
+    /// Those that may be given what lies at the target, nearest first. On a ring only as many as were looked for: others may
+    /// have been asked on the way.
+    pub fn takers(&self) -> impl Iterator<Item = &Candidate> {
+        let most = if P::Overlay::RING {
+            self.want()
+        } else {
+            usize::MAX
+        };
+        let alive = self.candidates.iter().filter(|c| c.state != State::Failed);
+        alive.take(most)
     }
 
     /// The first candidate in `state` at place `from` or behind it, among the nearest `horizon` that are neither
@@ -372,7 +538,7 @@ impl<P: Plan> Lookup<P> {
     /// Whether the nearest have all answered, or nobody is left to ask. Right after [`next`](Self::next)
     /// returned `None`.
     #[must_use]
-    pub fn is_finished(&self) -> bool {
+    pub fn is_finished(&self, own: &NodeId) -> bool {
         if !self.is_waiting() && self.requests >= REQUESTS_MAX {
             return true;
         }
@@ -380,6 +546,10 @@ impl<P: Plan> Lookup<P> {
             Patience::Wait => c.state != State::Failed,
             Patience::GoOn => c.state.is_hopeful(),
         };
+        let last = self.last_on_way(own, |c| counts(&c));
+        if last.is_some_and(|(_, last)| !last.state.is_answered()) {
+            return false;
+        }
         let nearest = self.candidates.iter().filter(counts).take(self.want());
         let answered = nearest.clone().filter(|c| c.state.is_answered()).count();
         answered == self.want() || (answered == nearest.count() && !self.is_waiting())

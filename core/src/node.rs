@@ -312,7 +312,8 @@ impl<P: Plan> Node<P> {
         self.is_started().then(|| self.timeline.name())
     }
 
-    /// Whether this node is, as far as it knows, among the nodes that hold what is stored at `key`.
+    /// Whether this node is, as far as it knows, responsible for `key`: among the nodes that hold what
+    /// lies there, or its owner, as the overlay has it.
     #[must_use]
     pub fn is_responsible(&self, key: &Key) -> bool {
         self.dht.is_responsible(key)

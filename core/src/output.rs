@@ -269,6 +269,13 @@ pub enum Event<'b> {
         /// Leading zero bits of the distance; 0: responsible for every key.
         prefix_bits: u16,
     },
+    /// The range of keys that this node owns has changed (Chord): those behind `after`, clockwise, up to and with `last`.
+    RangeChanged {
+        /// The id of the predecessor. The same as `last`: every key is owned.
+        after: Key,
+        /// The node's own id.
+        last: Key,
+    },
     /// A record came to be held at this key, where there was none.
     KeyGained {
         /// The location.

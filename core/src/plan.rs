@@ -15,6 +15,7 @@ use crate::crypto::{Crypto, Ed25519};
 use crate::dht::{Notice, Op, Recent, Reply, Shard, Value, Visit, Vote};
 use crate::id::{NodeId, UserId};
 use crate::lookup::Candidate;
+use crate::overlay::chord::Chord;
 use crate::overlay::kademlia::Kademlia;
 use crate::overlay::{Entry, Overlay, Silent, Spare};
 use crate::records;
@@ -168,13 +169,25 @@ pub trait Plan: Sized + 'static {
     const READ_POSTS_MAX: u16;
 }
 
+/// The contacts of a board that is in a network of Kademlia nodes.
+pub type BoardTable = Kademlia<Fixed<Entry, 40>, Fixed<Spare, 1>, Fixed<Silent, 2>>;
+/// The contacts of a board that is in a network of Chord nodes.
+pub type BoardRing = Chord<Fixed<Entry, 40>, Fixed<Silent, 2>>;
+/// The contacts of a server that is in a network of Kademlia nodes.
+#[cfg(feature = "alloc")]
+pub type ServerTable = Kademlia<Grown<Entry, 5_120>, Grown<Spare, 128>, Grown<Silent, 256>>;
+/// The contacts of a server that is in a network of Chord nodes: 20 successors, 8 predecessors, and up to 256 fingers.
+#[cfg(feature = "alloc")]
+pub type ServerRing = Chord<Grown<Entry, 320>, Grown<Silent, 256>>;
+
 /// Everything in place, no allocator: for boards with 64 KiB of RAM.
 ///
-/// `C` is the cryptography: a large simulation plugs a cheap stand-in.
+/// `C` is the cryptography: a large simulation plugs a cheap stand-in. `O` is the overlay, the same for all nodes of a
+/// network: Kademlia, or with [`BoardRing`] Chord.
 #[derive(Debug)]
-pub struct Board<C = Ed25519>(PhantomData<fn() -> C>);
+pub struct Board<C = Ed25519, O = BoardTable>(PhantomData<fn() -> (C, O)>);
 
-impl<C: Crypto + 'static> Plan for Board<C> {
+impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Board<C, O> {
     type Crypto = C;
 
     type RecordBytes = Arena<{ 7 << 10 }, 32>;
@@ -189,7 +202,7 @@ impl<C: Crypto + 'static> Plan for Board<C> {
     type Outgoing = Fixed<Option<Handle>, 6>;
     type Unreached = Fixed<Unreached, 4>;
 
-    type Overlay = Kademlia<Fixed<Entry, 40>, Fixed<Spare, 1>, Fixed<Silent, 2>>;
+    type Overlay = O;
     type Candidates = Fixed<Candidate, 12>;
     type Pinged = Fixed<u16, 64>;
 
@@ -244,13 +257,23 @@ impl<C: Crypto + 'static> Plan for Board<C> {
 
 /// On the heap, growing on demand up to bounds: for servers and desktops.
 ///
-/// `C` is the cryptography: a large simulation plugs a cheap stand-in.
+/// `C` is the cryptography: a large simulation plugs a cheap stand-in. `O` is the overlay, the same for all nodes of a
+/// network: Kademlia, or with [`ServerRing`] Chord.
+///
+/// ```
+/// use strandline_core::crypto::Ed25519;
+/// use strandline_core::node::Node;
+/// use strandline_core::plan::{Server, ServerRing};
+///
+/// let _kademlia = Node::<Server>::unstarted();
+/// let _chord = Node::<Server<Ed25519, ServerRing>>::unstarted();
+/// ```
 #[cfg(feature = "alloc")]
 #[derive(Debug)]
-pub struct Server<C = Ed25519>(PhantomData<fn() -> C>);
+pub struct Server<C = Ed25519, O = ServerTable>(PhantomData<fn() -> (C, O)>);
 
 #[cfg(feature = "alloc")]
-impl<C: Crypto + 'static> Plan for Server<C> {
+impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Server<C, O> {
     type Crypto = C;
 
     type RecordBytes = Boxed<{ 64 << 20 }, 65_536>;
@@ -265,7 +288,7 @@ impl<C: Crypto + 'static> Plan for Server<C> {
     type Outgoing = Grown<Option<Handle>, 4_096>;
     type Unreached = Grown<Unreached, 256>;
 
-    type Overlay = Kademlia<Grown<Entry, 5_120>, Grown<Spare, 128>, Grown<Silent, 256>>;
+    type Overlay = O;
     type Candidates = Grown<Candidate, 48>;
     type Pinged = Grown<u16, 160>;
 
@@ -322,5 +345,7 @@ impl<C: Crypto + 'static> Plan for Server<C> {
 const _: () = assert!(size_of::<records::Records<Board>>() <= 9_600);
 #[cfg(target_pointer_width = "32")]
 const _: () = assert!(size_of::<crate::dht::Dht<Board>>() <= 16_300);
+#[cfg(target_pointer_width = "32")]
+const _: () = assert!(size_of::<crate::dht::Dht<Board<Ed25519, BoardRing>>>() <= 16_300);
 #[cfg(target_pointer_width = "32")]
 const _: () = assert!(size_of::<crate::timeline::Timeline<Board>>() <= 10_620);

@@ -131,6 +131,8 @@ impl Tokens {
 pub enum Tag {
     /// A ping to see whether a contact is there.
     Probe,
+    /// A question to a neighbour, who is near to this node.
+    Neighbours,
     /// A ping to an address that the host named, whose id is not known.
     Bootstrap,
     /// A goodbye.
@@ -190,6 +192,7 @@ impl Tag {
             | Self::Put { visit }
             | Self::Send { visit } => Some(visit),
             Self::Probe
+            | Self::Neighbours
             | Self::Bootstrap
             | Self::Bye { .. }
             | Self::HandOver { .. }

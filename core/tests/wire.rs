@@ -207,6 +207,12 @@ fn datagrams() -> Vec<(&'static str, Vec<u8>)> {
         addr: addr("[2001:db8::1]:7827"),
     }
     .to_bytes();
+    // The sender of these datagrams itself, and the other contact.
+    let own = Contact {
+        id: NodeId::from_bytes([0x22; 32]),
+        addr: PackedAddr::NONE,
+    };
+    let owned = [own.to_bytes(), contact].concat();
     let key = Key::from_bytes([0x77; 32]);
     let proof = Proof {
         key: alice().public,
@@ -301,6 +307,19 @@ fn datagrams() -> Vec<(&'static str, Vec<u8>)> {
                     spilled: false,
                     records: &copy[..len],
                     contacts: &contact,
+                },
+            ),
+        ),
+        (
+            "found-owned",
+            datagram(
+                TOKEN,
+                Body::Found {
+                    observed,
+                    more: false,
+                    spilled: false,
+                    records: &[],
+                    contacts: &owned,
                 },
             ),
         ),

@@ -67,6 +67,7 @@ pub fn query_of(event: &Event<'_>) -> Option<QueryId> {
         | Event::NeighbourUp { .. }
         | Event::NeighbourDown { .. }
         | Event::ResponsibilityChanged { .. }
+        | Event::RangeChanged { .. }
         | Event::KeyGained { .. }
         | Event::KeyLost { .. }
         | Event::StorageFailed

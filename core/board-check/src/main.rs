@@ -25,16 +25,25 @@ use strandline_core::plan::Board;
 use strandline_core::rng::Seed;
 use strandline_core::time::Instant;
 use strandline_core::wire::NetworkId;
+#[cfg(feature = "chord")]
+use strandline_core::{crypto::Ed25519, plan::BoardRing};
+
+/// The node's memory plan.
+#[cfg(not(feature = "chord"))]
+type Plan = Board;
+/// The same on a Chord ring.
+#[cfg(feature = "chord")]
+type Plan = Board<Ed25519, BoardRing>;
 
 /// The most static memory that a node may take, in bytes.
 const NODE_BYTES_MAX: usize = 26 * 1024;
-const _: () = assert!(size_of::<Node<Board>>() <= NODE_BYTES_MAX);
+const _: () = assert!(size_of::<Node<Plan>>() <= NODE_BYTES_MAX);
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    static mut NODE: Node<Board> = Node::unstarted();
+    static mut NODE: Node<Plan> = Node::unstarted();
     // The attribute makes this the only reference.
-    let node: &mut Node<Board> = NODE;
+    let node: &mut Node<Plan> = NODE;
     begin(node, &mut World::new());
     loop {
         // A fresh one each time: a real loop's buffers do not outlive a turn either.
@@ -49,7 +58,7 @@ fn main() -> ! {
 
 /// Gives the node its identity and what was stored.
 #[inline(never)]
-fn begin(node: &mut Node<Board>, world: &mut World) {
+fn begin(node: &mut Node<Plan>, world: &mut World) {
     let now = world.now();
     let Ok(name) = Name::parse(world.text()) else {
         return;
@@ -79,7 +88,7 @@ fn begin(node: &mut Node<Board>, world: &mut World) {
 }
 
 #[inline(never)]
-fn hear_network(node: &mut Node<Board>, world: &mut World) {
+fn hear_network(node: &mut Node<Plan>, world: &mut World) {
     let now = world.now();
     node.handle_datagram(now, world.addr(), world.rest());
     consume(node.accept_stream(now, world.addr()));
@@ -90,7 +99,7 @@ fn hear_network(node: &mut Node<Board>, world: &mut World) {
 }
 
 #[inline(never)]
-fn hear_host(node: &mut Node<Board>, world: &mut World) {
+fn hear_host(node: &mut Node<Plan>, world: &mut World) {
     let now = world.now();
     node.handle_timeout(now);
     node.set_clock(now, world.number(), u32::from(world.byte()));
@@ -99,7 +108,7 @@ fn hear_host(node: &mut Node<Board>, world: &mut World) {
 }
 
 #[inline(never)]
-fn command(node: &mut Node<Board>, world: &mut World) {
+fn command(node: &mut Node<Plan>, world: &mut World) {
     let now = world.now();
     let within_ms = u32::from(world.byte());
     let ttl_s = u32::from(world.byte());
@@ -125,7 +134,7 @@ fn command(node: &mut Node<Board>, world: &mut World) {
 }
 
 #[inline(never)]
-fn look(node: &Node<Board>, world: &mut World) {
+fn look(node: &Node<Plan>, world: &mut World) {
     consume(node.user_id());
     consume(node.node_id());
     consume(node.name());

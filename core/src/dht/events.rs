@@ -10,7 +10,7 @@ use crate::addr::PackedAddr;
 use crate::bounded::{BlobId, Blobs, Handle, List};
 use crate::id::{ID_BYTES, Key, NodeId, UserId};
 use crate::output::{Event, Outcome, QueryId};
-use crate::overlay::{K, Neighbour, Overlay};
+use crate::overlay::{K, Neighbour, Overlay, Responsibility};
 use crate::plan::Plan;
 use crate::rules::Rule;
 use crate::wire::MESSAGE_LEN_MAX;
@@ -100,10 +100,14 @@ impl<P: Plan> Dht<P> {
                 Neighbour::Down(id) => return Some(Event::NeighbourDown { id }),
             }
         }
-        let prefix_bits = self.overlay.responsible_bits();
-        if prefix_bits != self.responsible_told {
-            self.responsible_told = prefix_bits;
-            return Some(Event::ResponsibilityChanged { prefix_bits });
+        match self.overlay.pop_responsibility() {
+            Some(Responsibility::Radius { prefix_bits }) => {
+                return Some(Event::ResponsibilityChanged { prefix_bits });
+            }
+            Some(Responsibility::Range { after, last }) => {
+                return Some(Event::RangeChanged { after, last });
+            }
+            None => {}
         }
         self.poll_result(buf)
     }

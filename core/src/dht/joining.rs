@@ -263,7 +263,7 @@ impl<P: Plan> Dht<P> {
 
     /// Records were handed over: says goodbye to the nearest neighbours, a few at a time.
     pub(super) fn wave(&mut self, handle: Handle) {
-        let nearest = self.overlay.nearest(&self.own_key());
+        let nearest = self.overlay.towards(&self.own_key());
         loop {
             let Some(Job::Leave(leave)) = self.ops.get_mut(handle).map(|op| &mut op.job) else {
                 return;

@@ -15,6 +15,7 @@ mod observed;
 mod ops;
 mod repair;
 mod replies;
+mod ring;
 mod serve;
 mod visits;
 
@@ -33,7 +34,7 @@ use crate::clock::Clock;
 use crate::crypto::{Crypto, SecretKey};
 use crate::id::{Key, NodeId};
 use crate::output::Table;
-use crate::overlay::{Change, Entry, K, Overlay, REPLICATION, Upkeep};
+use crate::overlay::{Change, Entry, Overlay, REPLICATION, Upkeep};
 use crate::plan::Plan;
 use crate::records::Records;
 use crate::rng::Rng;
@@ -99,7 +100,6 @@ pub struct Dht<P: Plan> {
     replies: Ring<Reply, P::Replies>,
     recent: P::Recent,
     notices: Ring<Notice, P::Notices>,
-    responsible_told: u16,
     joining: Joining<P>,
     saved: P::Saved,
     contacts_changed: bool,
@@ -143,7 +143,6 @@ impl<P: Plan> Dht<P> {
             replies: Ring::EMPTY,
             recent: P::Recent::EMPTY,
             notices: Ring::EMPTY,
-            responsible_told: 0,
             joining: Joining::EMPTY,
             saved: P::Saved::EMPTY,
             contacts_changed: false,
@@ -278,10 +277,11 @@ impl<P: Plan> Dht<P> {
         }
     }
 
-    /// Whether this node is, as far as it knows, among the nodes that hold what is stored at `key`.
+    /// Whether this node is, as far as it knows, responsible for `key`: among the nodes that hold what
+    /// lies there, or its owner, as the overlay has it.
     #[must_use]
     pub fn is_responsible(&self, key: &Key) -> bool {
-        self.overlay.nearer_than_own(key, REPLICATION) < REPLICATION
+        self.overlay.is_responsible(key)
     }
 
     /// The contacts of the routing table.
@@ -387,6 +387,8 @@ impl<P: Plan> Dht<P> {
             Upkeep::Nothing => {}
             Upkeep::Lookup(target) => self.refresh(target),
             Upkeep::Ping(peer) => self.probe(peer),
+            Upkeep::Ask(peer) => self.ask_neighbour(peer),
+            Upkeep::LookAgain => self.look_again(),
         }
     }
 
@@ -429,16 +431,6 @@ impl<P: Plan> Dht<P> {
             return Err(Rule::BadContact);
         }
         Ok(())
-    }
-
-    /// The contacts nearest to `target`, as candidates' seeds.
-    fn nearest_entries(&self, target: &Key) -> ([Option<Entry>; K], usize) {
-        let mut entries = [None; K];
-        let nearest = self.overlay.nearest(target);
-        for (place, &at) in entries.iter_mut().zip(nearest.as_slice()) {
-            *place = self.overlay.at(at).copied();
-        }
-        (entries, nearest.len())
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::addr::PackedAddr;
 use crate::bounded::{Blobs, Handle, List};
 use crate::id::{Key, NodeId};
-use crate::lookup::{Candidate, Lookup, State};
+use crate::lookup::{Candidate, Lookup, Said, State};
 use crate::overlay::{K, Overlay};
 use crate::plan::Plan;
 use crate::records::{AGE_MAX_MS, RecordId, remaining_ms};
@@ -263,6 +263,9 @@ impl<P: Plan> Dht<P> {
     ) -> Option<Found<'d>> {
         match (pending.tag, &datagram.body) {
             (Tag::Probe, Body::Pong { .. }) => {}
+            (Tag::Neighbours, Body::Found { contacts, .. }) => {
+                self.on_neighbours(contact, contacts);
+            }
             (Tag::Bootstrap, Body::Pong { .. }) => self.on_bootstrap(contact),
             (Tag::Bye { op }, Body::Pong { .. }) => self.on_goodbye(op),
             (Tag::Validate { .. }, Body::Pong { .. }) => {
@@ -349,6 +352,12 @@ impl<P: Plan> Dht<P> {
             .unwrap_or(0)
             .saturating_add(1);
         for contact in Contact::iter(contacts).take(K) {
+            if P::Overlay::RING && contact.id == from.id && contact.addr.is_none() {
+                if let Some(visit) = self.visits.get_mut(handle) {
+                    visit.lookup.owns(&from.addr);
+                }
+                continue;
+            }
             match self.acceptable(&contact) {
                 Ok(()) => {
                     let known = self.overlay.find(&contact.id);
@@ -389,7 +398,9 @@ impl<P: Plan> Dht<P> {
             // A page without records would come for ever.
             candidate.more = more && count > 0 && after.is_some();
             candidate.after = after.unwrap_or(u16::MAX);
-            candidate.spilled |= spilled;
+            if spilled {
+                candidate.said.add(Said::SPILLED);
+            }
             if candidate.state == State::Working {
                 candidate.state = State::Answered;
             }
@@ -521,7 +532,7 @@ impl<P: Plan> Dht<P> {
     /// A request brought nothing.
     pub(super) fn give_up(&mut self, pending: &Pending) {
         match pending.tag {
-            Tag::Probe => {}
+            Tag::Probe | Tag::Neighbours => {}
             Tag::Bootstrap => self.on_bootstrap_failed(pending.peer.addr),
             Tag::Bye { op } => self.on_goodbye(op),
             Tag::HandOver { .. } => self.on_handed_over(),

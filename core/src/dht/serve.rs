@@ -155,6 +155,9 @@ impl<P: Plan> Dht<P> {
 
     /// Carries out a request of a node whose address is proven.
     fn answer(&mut self, from: &Contact, transaction: Transaction, body: &Body<'_>) -> Answer {
+        if let Body::FindNode { target: key } | Body::Get { key, .. } = *body {
+            self.on_asked(from, &key);
+        }
         match *body {
             Body::FindNode { target } => Answer::Nodes { target },
             Body::Get {
@@ -228,7 +231,8 @@ impl<P: Plan> Dht<P> {
                 dropped.count(Rule::Full);
             }
         };
-        let near = |location: &Key| overlay.nearer_than_own(location, K) < K;
+        let near =
+            |location: &Key| overlay.nearer_than_own(location, P::Overlay::NEAR) < P::Overlay::NEAR;
         let lost = |key| notify(Notice::KeyLost(key));
         let accepted = self
             .records
@@ -422,13 +426,14 @@ impl<P: Plan> Dht<P> {
         .encode(self.network, buf)
     }
 
-    /// Writes the contacts nearest to `target`, without the one that asks, as far as they fit.
+    /// Writes the contacts that lead to `target`, without the one that asks, as far as they fit.
     fn write_contacts<'b>(&self, target: &Key, asker: &PackedAddr, out: &'b mut [u8]) -> &'b [u8] {
-        let nearest = self.overlay.nearest(target);
-        let contacts = nearest.iter().filter_map(|&at| self.overlay.at(at));
+        let towards = self.overlay.towards(target);
+        let contacts = towards.iter().filter_map(|&at| self.overlay.at(at));
         let contacts = contacts
             .map(|entry| entry.contact)
             .filter(|c| c.addr != *asker);
+        let contacts = self.own_claim(target).into_iter().chain(contacts);
         let mut len = 0;
         for (place, contact) in out.chunks_exact_mut(CONTACT_LEN).zip(contacts) {
             place.copy_from_slice(&contact.to_bytes());
@@ -496,6 +501,9 @@ impl<P: Plan> Dht<P> {
         let body = match pending.tag {
             Tag::Probe | Tag::Bootstrap | Tag::Validate { .. } => ping(false),
             Tag::Bye { .. } => ping(true),
+            Tag::Neighbours => Body::FindNode {
+                target: self.own_key(),
+            },
             Tag::Ask { visit } => {
                 let (job, lookup, _) = self.job_of(visit)?;
                 let target = *lookup.target();

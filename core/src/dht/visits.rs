@@ -9,7 +9,7 @@ use core::marker::PhantomData;
 use crate::addr::is_local;
 use crate::bounded::{BlobId, Blobs, Handle, List};
 use crate::id::{ID_BYTES, UserId, extend_prefix};
-use crate::lookup::{Lookup, Patience, State, Step};
+use crate::lookup::{Candidate, Lookup, Patience, Said, State, Step};
 use crate::overlay::{K, Overlay, REPLICATION};
 use crate::plan::Plan;
 use crate::records::{Offer, PutError};
@@ -175,6 +175,8 @@ impl<P: Plan> Dht<P> {
         let near = if small { K } else { REPLICATION };
         let mut place = (0, 0);
         let want = match &mut op.job {
+            // The owner alone: it is the finger.
+            Job::Refresh if P::Overlay::RING => 1,
             Job::Join(_) | Job::Refresh | Job::Find => K,
             Job::Get(get) => {
                 match get.frontier.pop() {
@@ -190,6 +192,8 @@ impl<P: Plan> Dht<P> {
                 place.0 = put.depth;
                 near
             }
+            // The owner alone: its word counts.
+            Job::Send(_) if P::Overlay::RING => 1,
             Job::Send(_) => SEND_WANT,
             Job::Leave(_) | Job::Done(_) => {
                 op.waits = false;
@@ -223,11 +227,7 @@ impl<P: Plan> Dht<P> {
         } else {
             Patience::Wait
         };
-        let mut lookup = Lookup::new(location, want, patience);
-        let (entries, _) = self.nearest_entries(&location);
-        for entry in entries.iter().flatten() {
-            lookup.add_known(entry, 0);
-        }
+        let lookup = self.begin_lookup(location, want, patience);
         let visit = Visit {
             op: handle,
             lookup,
@@ -281,7 +281,7 @@ impl<P: Plan> Dht<P> {
                     self.starved = true;
                     return;
                 }
-                let (peer, tag, repeat) = match visit.lookup.next(counts) {
+                let (peer, tag, repeat) = match visit.lookup.next(&self.id, counts) {
                     Some(Step::Ping(contact)) => {
                         let known = self.overlay.find(&contact.id);
                         if let Some(entry) = known.filter(|entry| entry.contact == contact) {
@@ -310,9 +310,16 @@ impl<P: Plan> Dht<P> {
                     visit.lookup.failed(&peer.addr);
                 }
             }
-            if !visit.lookup.is_finished() {
+            if !visit.lookup.is_finished(&self.id) {
                 return;
             }
+            if self.lacks_owner(handle) {
+                self.look_again_soon(handle);
+                return;
+            }
+            let Some(visit) = self.visits.get_mut(handle) else {
+                return;
+            };
             visit.working = true;
             if !visit.widened {
                 self.begin_work(handle);
@@ -389,10 +396,10 @@ impl<P: Plan> Dht<P> {
         if visit.widened || all_were_seen {
             return false;
         }
-        let (entries, _) = self.nearest_entries(visit.lookup.target());
+        let towards = self.overlay.towards(visit.lookup.target());
         if let Some(visit) = self.visits.get_mut(handle) {
             visit.lookup.widen(K);
-            for entry in entries.iter().flatten() {
+            for entry in towards.iter().filter_map(|&at| self.overlay.at(at)) {
                 visit.lookup.add_known(entry, 0);
             }
             (visit.working, visit.widened) = (false, true);
@@ -473,7 +480,11 @@ impl<P: Plan> Dht<P> {
             .iter()
             .any(|c| !c.state.is_answered());
         let answered = answered + usize::from(visit.own);
-        let full = visit.lookup.answered_ones().filter(|c| c.spilled).count();
+        let full = visit
+            .lookup
+            .answered_ones()
+            .filter(|c| c.said.has(Said::SPILLED))
+            .count();
         let full = full + usize::from(visit.spilled);
         // A writer goes to the shards only where fewer than a quorum of the nearest took its record. One holder with
         // little room, or one that lies, does not make every reader visit sixteen places more.
@@ -609,14 +620,12 @@ impl<P: Plan> Dht<P> {
             let Some(Job::Put(put)) = self.ops.get(visit.op).map(|op| &op.job) else {
                 return;
             };
-            let candidates = visit.lookup.candidates();
-            let under_way = candidates
-                .iter()
-                .filter(|c| c.state == State::Working)
-                .count();
+            let working = |c: &&Candidate| c.state == State::Working;
+            let under_way = visit.lookup.candidates().iter().filter(working).count();
             let enough = usize::from(put.tally.settled()) + under_way >= REPLICATION;
-            let next = candidates
-                .iter()
+            let next = visit
+                .lookup
+                .takers()
                 .find(|c| c.state == State::Answered && !enough);
             match next.map(|candidate| candidate.contact) {
                 Some(contact) => {

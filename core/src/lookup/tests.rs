@@ -9,6 +9,7 @@ use super::*;
 use crate::plan::{Board, Server};
 
 const TARGET: Key = Key::ZERO;
+const OWN: NodeId = NodeId::from_bytes([0xee; 32]);
 
 /// The contact at distance `n` from the target, at an address of its own subnet.
 fn contact(n: u16) -> Contact {
@@ -42,7 +43,7 @@ fn run<P: Plan>(
 ) -> (alloc::vec::Vec<PackedAddr>, alloc::vec::Vec<PackedAddr>) {
     let (mut pinged, mut asked) = (alloc::vec::Vec::new(), alloc::vec::Vec::new());
     for _ in 0..10_000 {
-        match lookup.next(all_count) {
+        match lookup.next(&OWN, all_count) {
             Some(Step::Ping(contact)) => {
                 pinged.push(contact.addr);
                 lookup.pinged(&contact, [1; 8], Rtt::UNKNOWN);
@@ -59,7 +60,7 @@ fn run<P: Plan>(
                 }
             }
             None => {
-                assert!(lookup.is_finished());
+                assert!(lookup.is_finished(&OWN));
                 return (pinged, asked);
             }
         }
@@ -90,8 +91,8 @@ fn it_ends_with_the_nearest_and_asks_no_address_twice() {
 #[test]
 fn with_nobody_to_ask_it_is_finished() {
     let mut lookup = lookup::<Server>(8);
-    assert_eq!(lookup.next(all_count), None);
-    assert!(lookup.is_finished() && lookup.answered_ones().count() == 0);
+    assert_eq!(lookup.next(&OWN, all_count), None);
+    assert!(lookup.is_finished(&OWN) && lookup.answered_ones().count() == 0);
 }
 
 #[test]
@@ -100,7 +101,7 @@ fn at_most_alpha_questions_are_under_way_and_a_late_one_is_not_waited_for() {
     for n in 1..=10 {
         lookup.add_named(contact(n), 0);
     }
-    while lookup.next(all_count).is_some() {}
+    while lookup.next(&OWN, all_count).is_some() {}
     for n in 1..=PINGS_AHEAD {
         let n = u16::try_from(n).unwrap_or(0);
         assert_eq!(lookup.candidates()[usize::from(n) - 1].state, State::Pinged);
@@ -113,10 +114,10 @@ fn at_most_alpha_questions_are_under_way_and_a_late_one_is_not_waited_for() {
             .filter(|c| c.state == State::Asked)
             .count()
     };
-    while lookup.next(all_count).is_some() {}
+    while lookup.next(&OWN, all_count).is_some() {}
     assert_eq!(under_way(&lookup), ALPHA);
     lookup.late(&contact(1).addr);
-    assert!(matches!(lookup.next(all_count), Some(Step::Ask(_))));
+    assert!(matches!(lookup.next(&OWN, all_count), Some(Step::Ask(_))));
     assert_eq!(under_way(&lookup), ALPHA);
     // Its answer still counts.
     assert_eq!(lookup.answered(&contact(1).addr, NO_TOKEN), Some(0));
@@ -130,25 +131,25 @@ fn who_is_patient_waits_for_the_late_and_who_is_not_goes_on_with_as_many_others(
         for n in 1..=4 {
             lookup.add_named(contact(n), 0);
         }
-        while let Some(step) = lookup.next(all_count) {
+        while let Some(step) = lookup.next(&OWN, all_count) {
             match step {
                 Step::Ping(contact) => lookup.pinged(&contact, [1; 8], Rtt::UNKNOWN),
                 Step::Ask(peer) if peer.addr == contact(1).addr => lookup.late(&peer.addr),
                 Step::Ask(peer) => drop(lookup.answered(&peer.addr, NO_TOKEN)),
             }
         }
-        assert_eq!(lookup.is_finished(), ends);
+        assert_eq!(lookup.is_finished(&OWN), ends);
         lookup.failed(&contact(1).addr);
-        assert!(lookup.is_finished());
+        assert!(lookup.is_finished(&OWN));
     }
     // Without as many others the late one is all there is.
     let mut lookup = Lookup::<Server>::new(TARGET, 3, Patience::GoOn);
     lookup.add_named(contact(1), 0);
-    while lookup.next(all_count).is_some() {
+    while lookup.next(&OWN, all_count).is_some() {
         lookup.pinged(&contact(1), [1; 8], Rtt::UNKNOWN);
     }
     lookup.late(&contact(1).addr);
-    assert!(!lookup.is_finished());
+    assert!(!lookup.is_finished(&OWN));
 }
 
 #[test]
@@ -159,7 +160,7 @@ fn a_neighbourhood_is_pinged_twice_at_most() {
         lookup.add_named(contact_at(n, victim(n)), 0);
     }
     let mut pings = 0;
-    while let Some(step) = lookup.next(all_count) {
+    while let Some(step) = lookup.next(&OWN, all_count) {
         assert!(matches!(step, Step::Ping(_)));
         pings += 1;
     }
@@ -170,7 +171,7 @@ fn a_neighbourhood_is_pinged_twice_at_most() {
         lookup.add_named(contact_at(n, victim(1)), 0);
     }
     let mut pings = 0;
-    while lookup.next(|_| false).is_some() {
+    while lookup.next(&OWN, |_| false).is_some() {
         pings += 1;
     }
     assert_eq!(pings, 1);
@@ -207,7 +208,7 @@ fn a_second_address_for_an_id_counts_until_one_has_answered() {
     lookup.add_named(lie, 0);
     lookup.add_named(truth, 0);
     assert_eq!(lookup.candidates().len(), 2);
-    while lookup.next(all_count).is_some() {}
+    while lookup.next(&OWN, all_count).is_some() {}
     lookup.ping_failed(&lie.addr);
     lookup.pinged(&truth, [1; 8], Rtt::UNKNOWN);
     lookup.add_named(contact_at(1, ([44, 8, 8, 8], 1).into()), 0);
@@ -263,4 +264,98 @@ fn widening_goes_on_with_those_that_were_not_asked() {
         "nobody twice"
     );
     assert!((9..=20).all(|n| more.contains(&contact(n).addr) || over.contains(&contact(n).addr)));
+}
+
+type OnRing = Server<crate::crypto::Ed25519, crate::plan::ServerRing>;
+
+/// A ring of a hundred nodes, 500 apart from 500 on, where each names two successors and the nodes at powers of two
+/// behind it that are before the target. Returns whom a lookup by the node at 500 asked, in order.
+fn around_ring(lookup: &mut Lookup<OnRing>, target: u16, dead: &[u16]) -> alloc::vec::Vec<u16> {
+    let own = contact(500).id;
+    let behind = |n: u16, gap: u16| 500 + (n - 500 + gap * 500) % 50_000;
+    let (before, after) = ((target - 1) / 500 * 500, target.next_multiple_of(500));
+    let mut asked = alloc::vec::Vec::new();
+    for power in 0..6_u8 {
+        let finger = behind(500, 1 << power);
+        if finger < target {
+            lookup.add_named(contact(finger), 0);
+        }
+    }
+    while let Some(step) = lookup.next(&own, all_count) {
+        let addr = match step {
+            Step::Ping(contact) => {
+                if dead.iter().any(|&n| contact == self::contact(n)) {
+                    lookup.ping_failed(&contact.addr);
+                } else {
+                    lookup.pinged(&contact, [1; 8], Rtt::UNKNOWN);
+                }
+                continue;
+            }
+            Step::Ask(peer) => peer.addr,
+        };
+        let n = (1..=100)
+            .map(|n| n * 500)
+            .find(|&n| contact(n).addr == addr);
+        let n = n.unwrap_or(0);
+        asked.push(n);
+        lookup.answered(&addr, NO_TOKEN);
+        if n == after {
+            lookup.owns(&addr);
+        }
+        let fingers = (0..6_u8).map(|power| behind(n, 1 << power));
+        let named = fingers.filter(|&finger| n < finger && finger < target);
+        let near = (n == before || n == after).then_some([behind(after, 0), behind(after, 1)]);
+        for other in named.chain(near.into_iter().flatten()) {
+            lookup.add_named(contact(other), 1);
+        }
+    }
+    asked
+}
+
+fn key_at(n: u16) -> Key {
+    Key::from_bytes(*contact(n).id.as_bytes())
+}
+
+#[test]
+fn on_a_ring_it_halves_the_way_to_the_target_and_ends_with_the_owner() {
+    let own = contact(500).id;
+    let mut lookup = Lookup::<OnRing>::new(key_at(20_200), 1, Patience::Wait);
+    let asked = around_ring(&mut lookup, 20_200, &[]);
+    // From 500 it is 39 nodes to the one before the target: 32, 4, 2 and 1.
+    assert_eq!(asked, [16_500, 18_500, 19_500, 20_000, 20_500]);
+    assert!(lookup.is_finished(&own) && lookup.owner_answered());
+    assert!(!lookup.is_own_nearest(&own));
+    // All who are to be given a record come behind the target; of those asked on the way none is.
+    let mut lookup = Lookup::<OnRing>::new(key_at(20_200), 2, Patience::Wait);
+    around_ring(&mut lookup, 20_200, &[]);
+    let takers: alloc::vec::Vec<_> = lookup.takers().map(|c| c.contact).collect();
+    assert_eq!(takers, [contact(20_500), contact(21_000)]);
+}
+
+#[test]
+fn on_a_ring_nothing_is_certain_without_the_owners_word() {
+    let own = contact(500).id;
+    let mut lookup = Lookup::<OnRing>::new(key_at(20_200), 1, Patience::Wait);
+    let asked = around_ring(&mut lookup, 20_200, &[20_500]);
+    assert_eq!(asked.last(), Some(&21_000), "the next one answers");
+    assert!(lookup.is_finished(&own) && !lookup.owner_answered());
+    // Nor is a claim of somebody who is not the nearest.
+    lookup.owns(&contact(20_000).addr);
+    assert!(!lookup.owner_answered());
+    lookup.owns(&contact(21_000).addr);
+    assert!(lookup.owner_answered());
+}
+
+#[test]
+fn on_a_ring_a_full_list_keeps_both_its_ends() {
+    let mut lookup = Lookup::<OnRing>::new(key_at(20_000), 8, Patience::Wait);
+    for n in 1..=500 {
+        lookup.add_named(contact(n * 100), 0);
+    }
+    let kept: alloc::vec::Vec<_> = lookup.candidates().iter().map(|c| c.contact).collect();
+    assert_eq!(kept.len(), 48);
+    assert_eq!(kept[..2], [contact(20_000), contact(20_100)]);
+    assert_eq!(kept[31], contact(20_000 + 31 * 100));
+    assert_eq!(kept[32], contact(20_000 - 16 * 100));
+    assert_eq!(kept[47], contact(19_900));
 }

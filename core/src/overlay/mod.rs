@@ -4,16 +4,18 @@
 //! check and which keys to look up for its own upkeep; it sends nothing and answers with what is to be done.
 //! Invariants: only a node that answered at its address is ever among the contacts; an address has one contact.
 
+mod aside;
+pub mod chord;
 pub mod kademlia;
 
 use crate::addr::PackedAddr;
 use crate::bounded::Fixed;
 use crate::crypto::Crypto;
-use crate::id::{Key, NodeId};
+use crate::id::{Distance, Key, NodeId};
 use crate::rng::Rng;
 use crate::rpc::{Peer, Rtt};
 use crate::time::Instant;
-use crate::wire::datagram::{Contact, Token};
+use crate::wire::datagram::{Contact, NO_TOKEN, Token};
 
 /// How many contacts a reply names and a lookup ends with: the paper's k.
 pub const K: usize = 20;
@@ -40,6 +42,46 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// A contact that answered just now.
+    fn new(now: Instant, contact: Contact, token: Token, rtt_ms: Option<u64>, bucket: u8) -> Self {
+        let mut rtt = Rtt::UNKNOWN;
+        if let Some(ms) = rtt_ms {
+            rtt.sample(ms);
+        }
+        Self {
+            contact,
+            token,
+            rtt,
+            seen_s: seconds(now),
+            bucket,
+            neighbour: false,
+        }
+    }
+
+    /// Somebody with its id answered. If that came from another address, the old one stays unless it fails: it is
+    /// to be pinged if it was not heard for `fresh_s`.
+    fn answered_again(
+        &mut self,
+        now: Instant,
+        contact: &Contact,
+        token: Token,
+        rtt_ms: Option<u64>,
+        fresh_s: u32,
+    ) -> Option<Peer> {
+        let now_s = seconds(now);
+        if self.contact.addr != contact.addr {
+            return (now_s.saturating_sub(self.seen_s) >= fresh_s).then(|| self.peer());
+        }
+        if token != NO_TOKEN {
+            self.token = token;
+        }
+        if let Some(ms) = rtt_ms {
+            self.rtt.sample(ms);
+        }
+        self.seen_s = now_s;
+        None
+    }
+
     /// What a request to it needs.
     #[must_use]
     pub const fn peer(&self) -> Peer {
@@ -86,6 +128,23 @@ pub enum Neighbour {
     Down(NodeId),
 }
 
+/// The keys that a node is responsible for, as its overlay has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Responsibility {
+    /// It is among the nodes that hold what lies at any key within this radius.
+    Radius {
+        /// How many leading bits a key has to share with the node's id at least; 0: it may be any key.
+        prefix_bits: u16,
+    },
+    /// It owns the keys of a part of the ring.
+    Range {
+        /// The key before the first: the id of the predecessor. The same as `last`: every key.
+        after: Key,
+        /// The last key: the node's own id.
+        last: Key,
+    },
+}
+
 /// Contacts of a node, kept by the rules of one kind of overlay.
 pub trait Overlay: Sized {
     /// No contacts; all zero.
@@ -93,6 +152,18 @@ pub trait Overlay: Sized {
 
     /// Most contacts.
     const CAPACITY: usize;
+
+    /// Whether the ids form a ring, on which a key has one owner: the nearest node, which says so when it is asked
+    /// about the key. A lookup goes there by way of nodes before the key, which are far by the metric, and is
+    /// certain once the owner answered. Otherwise any node near a key may be asked, and none is special.
+    const RING: bool = false;
+
+    /// Of how many of the nearest to a key a node can tell, from its contacts, whether it is one of them:
+    /// [`REPLICATION`] at least.
+    const NEAR: usize;
+
+    /// How far `id` is from `key`: of all nodes the nearest ones hold what lies there.
+    fn distance(key: &Key, id: &NodeId) -> Distance;
 
     /// Begins as the node `own`, without contacts.
     fn start(&mut self, own: NodeId);
@@ -111,11 +182,22 @@ pub trait Overlay: Sized {
     /// The contacts nearest to `target`, at most [`K`], nearest first.
     fn nearest(&self, target: &Key) -> Nearest;
 
+    /// The contacts with which a lookup of `target` begins, and which a reply about it names, the most useful first.
+    fn towards(&self, target: &Key) -> Nearest {
+        self.nearest(target)
+    }
+
     /// Counts the contacts nearer to `key` than this node, but only to `limit`.
     fn nearer_than_own(&self, key: &Key, limit: usize) -> usize;
 
     /// Whether `contact` is nearer to `key` than `other` is.
-    fn is_nearer(&self, key: &Key, contact: &NodeId, other: &NodeId) -> bool;
+    fn is_nearer(&self, key: &Key, contact: &NodeId, other: &NodeId) -> bool {
+        Self::distance(key, contact) < Self::distance(key, other)
+    }
+
+    /// Whether this node is, as far as it knows, responsible for `key`: one of those that hold what lies there, or
+    /// the one that owns it, as the overlay has it.
+    fn is_responsible(&self, key: &Key) -> bool;
 
     /// A node answered a request at its address, with a token and perhaps a round-trip time in ms. A full
     /// table keeps it in reserve, or forgets it when that is full too.
@@ -133,11 +215,24 @@ pub trait Overlay: Sized {
     /// Whether a node that somebody named would find room.
     fn judge(&self, contact: &Contact) -> Heard;
 
+    /// A node whose address is proven asks about `key`. Tells whom to ping because of that.
+    fn asked(&mut self, _now: Instant, _from: &Contact, _key: &Key) -> Option<Peer> {
+        None
+    }
+
+    /// The contact asked for [`Upkeep::Ask`] named others, as in [`Contact::iter`]. Tells whom to ping because of that.
+    fn named(&mut self, _now: Instant, _from: &Contact, _others: &[u8]) -> Option<Peer> {
+        None
+    }
+
     /// Nobody answered at an address: the contact there goes, is set aside, and one in reserve takes its place.
     fn failed(&mut self, now: Instant, addr: &PackedAddr) -> Change;
 
     /// A contact said goodbye, or somebody else lives at its address: it goes and is not set aside.
     fn left(&mut self, now: Instant, contact: &Contact) -> Change;
+
+    /// A lookup ended without the owner of its key: upkeep asks for [`Upkeep::LookAgain`] soon.
+    fn lacked(&mut self, _now: Instant) {}
 
     /// When to call [`upkeep`](Overlay::upkeep) next.
     fn next_upkeep(&self) -> Option<Instant>;
@@ -151,9 +246,8 @@ pub trait Overlay: Sized {
     /// Takes a difference between the nearest neighbours as they are and as they were taken here.
     fn pop_neighbour(&mut self) -> Option<Neighbour>;
 
-    /// The number of leading bits that a key must share with this node for it to be certainly among
-    /// the [`REPLICATION`] nearest.
-    fn responsible_bits(&self) -> u16;
+    /// Takes the keys that this node is certainly responsible for, if they are others than were taken here last.
+    fn pop_responsibility(&mut self) -> Option<Responsibility>;
 }
 
 /// What upkeep asks of the parent.
@@ -166,6 +260,10 @@ pub enum Upkeep {
     Lookup(Key),
     /// Ping this node.
     Ping(Peer),
+    /// Ask this node who is near to the own id, and tell the overlay with [`Overlay::named`].
+    Ask(Peer),
+    /// Begin those lookups again that ended without the owner of their key.
+    LookAgain,
 }
 
 /// A contact that stopped answering, and since when, in seconds of the host's clock.

@@ -145,6 +145,7 @@ impl Gathered {
             | Event::NeighbourUp { .. }
             | Event::NeighbourDown { .. }
             | Event::ResponsibilityChanged { .. }
+            | Event::RangeChanged { .. }
             | Event::KeyGained { .. }
             | Event::KeyLost { .. }
             | Event::StorageFailed

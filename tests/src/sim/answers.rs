@@ -158,6 +158,13 @@ pub enum Notice {
     NeighbourDown(NodeId),
     /// See [`Event::ResponsibilityChanged`].
     ResponsibilityChanged(u16),
+    /// See [`Event::RangeChanged`].
+    RangeChanged {
+        /// The id of the predecessor.
+        after: Key,
+        /// The node's own id.
+        last: Key,
+    },
     /// See [`Event::KeyGained`].
     KeyGained(Key),
     /// See [`Event::KeyLost`].
@@ -210,6 +217,9 @@ impl Heard {
             Event::NeighbourDown { id } => Self::Notice(Notice::NeighbourDown(id)),
             Event::ResponsibilityChanged { prefix_bits } => {
                 Self::Notice(Notice::ResponsibilityChanged(prefix_bits))
+            }
+            Event::RangeChanged { after, last } => {
+                Self::Notice(Notice::RangeChanged { after, last })
             }
             Event::KeyGained { key } => Self::Notice(Notice::KeyGained(key)),
             Event::KeyLost { key } => Self::Notice(Notice::KeyLost(key)),

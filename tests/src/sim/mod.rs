@@ -69,7 +69,7 @@ pub mod world;
 pub use answers::{Answer, Notice, Shown, State, Ticket};
 pub use machine::Setup;
 pub use node::Command;
-pub use plans::{Cryptography, Kind};
+pub use plans::{Cryptography, Kind, Overlay};
 pub use random::{Chance, Random};
 pub use scenario::{Follows, Read, mins, ms, secs};
 pub use streams::ConnId;

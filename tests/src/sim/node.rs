@@ -18,7 +18,10 @@ use strandline_core::plan::{Board, Plan, Server};
 use strandline_core::rng::Seed;
 use strandline_core::time::Instant;
 
-use super::plans::{Cryptography, Kind, SimBoard, SimServer};
+use super::plans::{
+    ChordBoard, ChordServer, Cryptography, Kind, Overlay, SimBoard, SimChordBoard, SimChordServer,
+    SimServer,
+};
 
 /// A node of one of the plans that can live in a world.
 pub enum AnyNode {
@@ -30,6 +33,14 @@ pub enum AnyNode {
     SimBoard(Box<Node<SimBoard>>),
     /// A server with stand-in cryptography.
     SimServer(Box<Node<SimServer>>),
+    /// A board on a ring with real cryptography.
+    ChordBoard(Box<Node<ChordBoard>>),
+    /// A server on a ring with real cryptography.
+    ChordServer(Box<Node<ChordServer>>),
+    /// A board on a ring with stand-in cryptography.
+    SimChordBoard(Box<Node<SimChordBoard>>),
+    /// A server on a ring with stand-in cryptography.
+    SimChordServer(Box<Node<SimChordServer>>),
 }
 
 /// Runs one expression on the node, whichever plan it has.
@@ -40,6 +51,10 @@ macro_rules! each {
             AnyNode::Server($node) => $body,
             AnyNode::SimBoard($node) => $body,
             AnyNode::SimServer($node) => $body,
+            AnyNode::ChordBoard($node) => $body,
+            AnyNode::ChordServer($node) => $body,
+            AnyNode::SimChordBoard($node) => $body,
+            AnyNode::SimChordServer($node) => $body,
         }
     };
 }
@@ -182,12 +197,19 @@ pub enum Reply {
 impl AnyNode {
     /// A node that was not started.
     #[must_use]
-    pub fn unstarted(kind: Kind, cryptography: Cryptography) -> Self {
-        match (kind, cryptography) {
-            (Kind::Board, Cryptography::Real) => Self::Board(Box::new(Node::unstarted())),
-            (Kind::Server, Cryptography::Real) => Self::Server(Box::new(Node::unstarted())),
-            (Kind::Board, Cryptography::StandIn) => Self::SimBoard(Box::new(Node::unstarted())),
-            (Kind::Server, Cryptography::StandIn) => Self::SimServer(Box::new(Node::unstarted())),
+    pub fn unstarted(kind: Kind, cryptography: Cryptography, overlay: Overlay) -> Self {
+        fn new<P: Plan>() -> Box<Node<P>> {
+            Box::new(Node::unstarted())
+        }
+        match (overlay, kind, cryptography) {
+            (Overlay::Kademlia, Kind::Board, Cryptography::Real) => Self::Board(new()),
+            (Overlay::Kademlia, Kind::Server, Cryptography::Real) => Self::Server(new()),
+            (Overlay::Kademlia, Kind::Board, Cryptography::StandIn) => Self::SimBoard(new()),
+            (Overlay::Kademlia, Kind::Server, Cryptography::StandIn) => Self::SimServer(new()),
+            (Overlay::Chord, Kind::Board, Cryptography::Real) => Self::ChordBoard(new()),
+            (Overlay::Chord, Kind::Server, Cryptography::Real) => Self::ChordServer(new()),
+            (Overlay::Chord, Kind::Board, Cryptography::StandIn) => Self::SimChordBoard(new()),
+            (Overlay::Chord, Kind::Server, Cryptography::StandIn) => Self::SimChordServer(new()),
         }
     }
 

@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use strandline_core::plan::{Board, Server};
+use strandline_core::crypto::Ed25519;
+use strandline_core::plan::{Board, BoardRing, Server, ServerRing};
 
 use super::crypto::StandIn;
 
@@ -13,6 +14,34 @@ use super::crypto::StandIn;
 pub type SimBoard = Board<StandIn>;
 /// A server with stand-in cryptography.
 pub type SimServer = Server<StandIn>;
+
+/// A board on a Chord ring.
+pub type ChordBoard = Board<Ed25519, BoardRing>;
+/// A server on a Chord ring.
+pub type ChordServer = Server<Ed25519, ServerRing>;
+/// A board on a Chord ring, with stand-in cryptography.
+pub type SimChordBoard = Board<StandIn, BoardRing>;
+/// A server on a Chord ring, with stand-in cryptography.
+pub type SimChordServer = Server<StandIn, ServerRing>;
+
+/// Which overlay all nodes of a world are in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Overlay {
+    /// Kademlia, as everywhere else.
+    #[default]
+    Kademlia,
+    /// Chord.
+    Chord,
+}
+
+impl fmt::Display for Overlay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kademlia => "Kademlia",
+            Self::Chord => "Chord",
+        })
+    }
+}
 
 /// Which plan's tables a node has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

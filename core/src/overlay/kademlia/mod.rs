@@ -21,8 +21,8 @@ use crate::wire::datagram::{Contact, NO_TOKEN, Token};
 
 use self::places::{Room, differs};
 use super::{
-    Change, Entry, Heard, K, Nearest, Neighbour, Overlay, REPLICATION, Silent, Spare, Upkeep,
-    seconds,
+    Change, Entry, Heard, K, Nearest, Neighbour, Overlay, REPLICATION, Responsibility, Silent,
+    Spare, Upkeep, seconds,
 };
 
 /// Every part of the table is looked up once in this time, in ms.
@@ -75,6 +75,8 @@ pub struct Kademlia<L, S, F> {
     filling: bool,
     /// Nearest neighbours may differ from those told.
     neighbours_changed: bool,
+    /// See [`Kademlia::responsible_bits`].
+    responsible_told: u16,
 }
 
 impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S, F> {
@@ -92,9 +94,15 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
             cursor: 0,
             filling: false,
             neighbours_changed: false,
+            responsible_told: 0,
         }
     };
     const CAPACITY: usize = L::CAPACITY;
+    const NEAR: usize = K;
+
+    fn distance(key: &Key, id: &NodeId) -> Distance {
+        Distance::between(id.as_bytes(), key.as_bytes())
+    }
 
     fn start(&mut self, own: NodeId) {
         *self = Self { own, ..Self::EMPTY };
@@ -147,9 +155,8 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
         count.min(limit)
     }
 
-    fn is_nearer(&self, key: &Key, contact: &NodeId, other: &NodeId) -> bool {
-        let to = |id: &NodeId| Distance::between(id.as_bytes(), key.as_bytes());
-        to(contact) < to(other)
+    fn is_responsible(&self, key: &Key) -> bool {
+        self.nearer_than_own(key, REPLICATION) < REPLICATION
     }
 
     fn answered(
@@ -345,6 +352,19 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
         })
     }
 
+    fn pop_responsibility(&mut self) -> Option<Responsibility> {
+        let prefix_bits = self.responsible_bits();
+        if prefix_bits == self.responsible_told {
+            return None;
+        }
+        self.responsible_told = prefix_bits;
+        Some(Responsibility::Radius { prefix_bits })
+    }
+}
+
+impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
+    /// The number of leading bits that a key must share with this node for it to be certainly among
+    /// the [`REPLICATION`] nearest.
     fn responsible_bits(&self) -> u16 {
         // Of the keys that share b bits with this node, only contacts that share as many can be nearer.
         let len = self.entries.len();
@@ -353,9 +373,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
             None => 0,
         }
     }
-}
 
-impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
     /// Sees to it that an entry can be inserted; tells which neighbour had to go. Otherwise the place of the
     /// one in its bucket that was not heard for longest, and nothing changed.
     fn make_place(&mut self, entry: &Entry) -> Result<Option<NodeId>, Option<usize>> {

@@ -290,7 +290,7 @@ fn the_silent_are_probed_in_turn_for_a_day() {
         match table.upkeep(now, &mut rng) {
             Upkeep::Ping(peer) => probed.push(peer.addr),
             Upkeep::Nothing => {}
-            Upkeep::Lookup(key) => panic!("{key}"),
+            other @ (Upkeep::Lookup(_) | Upkeep::Ask(_) | Upkeep::LookAgain) => panic!("{other:?}"),
         }
     }
     assert_eq!(probed[..6], [&gone[..], &gone[..]].concat());

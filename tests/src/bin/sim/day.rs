@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use strandline_tests::sim::workload::{Pair, Plan, Summary, Workload};
-use strandline_tests::sim::{Chance, Cryptography, HostId, World};
+use strandline_tests::sim::{Chance, Cryptography, HostId, Overlay, World};
 
 use super::progress::Progress;
 
@@ -51,6 +51,9 @@ pub struct Options {
     /// The cryptography of the nodes: the real one, or a cheap stand-in for large worlds
     #[arg(long, value_enum, default_value_t = CryptoOption::Real)]
     crypto: CryptoOption,
+    /// The overlay of all nodes
+    #[arg(long, value_enum, default_value_t = OverlayOption::Kademlia)]
+    overlay: OverlayOption,
     /// Tell every input and output of this node on stderr (the number in `n42`)
     #[arg(long, value_name = "NODE")]
     watch: Option<u32>,
@@ -75,6 +78,12 @@ impl From<CryptoOption> for Cryptography {
             CryptoOption::StandIn => Self::StandIn,
         }
     }
+}
+
+#[derive(Clone, Copy, ValueEnum, Debug)]
+enum OverlayOption {
+    Kademlia,
+    Chord,
 }
 
 impl Options {
@@ -111,12 +120,19 @@ impl Options {
         if matches!(self.crypto, CryptoOption::StandIn) {
             command += " --crypto stand-in";
         }
+        if matches!(self.overlay, OverlayOption::Chord) {
+            command += " --overlay chord";
+        }
         command
     }
 
     fn world(&self) -> World {
         let mut world = World::with_cryptography(self.seed, self.crypto.into());
         world.panics = false;
+        world.overlay = match self.overlay {
+            OverlayOption::Kademlia => Overlay::Kademlia,
+            OverlayOption::Chord => Overlay::Chord,
+        };
         world.replay = self.command();
         world.watched = self.watch.map(HostId);
         let network = world.network_mut();

@@ -55,8 +55,8 @@ impl World {
             self.nodes_random.below(1 << 40),
             self.nodes_random.bytes_32(),
         );
-        let (network_id, within_ms, cryptography) =
-            (self.network_id, self.within_ms, self.cryptography);
+        let (network_id, within_ms) = (self.network_id, self.within_ms);
+        let (cryptography, overlay) = (self.cryptography, self.overlay);
         let machine = self.machine_mut(host.0);
         assert!(
             !matches!(machine.program, Program::Node(_)),
@@ -66,7 +66,7 @@ impl World {
         machine.ticker = Ticker::new(now_us, origin_us, machine.setup.drift_ppm);
         let kind = machine.setup.kind;
         machine.program = heap::on(heap::Side::Core, || {
-            Program::Node(Box::new(AnyNode::unstarted(kind, cryptography)))
+            Program::Node(Box::new(AnyNode::unstarted(kind, cryptography, overlay)))
         });
         (machine.deadline, machine.timer_us, machine.committing) = (None, None, false);
         let config = machine.setup.config(network_id, machine.addr, within_ms);

@@ -32,7 +32,7 @@ use super::meter::{Cause, Meter};
 use super::model::Model;
 use super::network::Network;
 use super::node::AnyNode;
-use super::plans::{Cryptography, SimServer};
+use super::plans::{Cryptography, Overlay, SimServer};
 use super::queue::Queue;
 use super::random::Random;
 use super::streams::{ConnId, Streams};
@@ -148,6 +148,10 @@ pub struct World {
     pub(super) tapes: BTreeMap<u32, Tape>,
     pub(super) tally: Tally,
     failures: Vec<Failure>,
+    /// Which overlay the nodes that are started from now on are in. One world has one.
+    pub overlay: Overlay,
+    /// Whether notices of neighbours, ranges and keys are kept too, see [`World::take_notices`].
+    pub keeps_all_notices: bool,
     /// Whether a failed oracle panics at once (in tests), or is collected (in the simulator's binary).
     pub panics: bool,
     /// Whether the oracles look at every step. Without them a large world takes half the memory; what they would have
@@ -204,6 +208,8 @@ impl World {
             tapes: BTreeMap::new(),
             tally: Tally::default(),
             failures: Vec::new(),
+            overlay: Overlay::Kademlia,
+            keeps_all_notices: false,
             panics: true,
             judges: true,
             keeps_disks: true,

@@ -428,13 +428,14 @@ impl World {
                 _ => {}
             }
             // What tests wait for; neighbours and keys come and go by the thousand.
-            if matches!(
+            let is_rare = matches!(
                 notice,
                 Notice::Message { .. }
                     | Notice::Forked
                     | Notice::StorageFailed
                     | Notice::Recovered(_)
-            ) {
+            );
+            if is_rare || self.keeps_all_notices {
                 self.notices.entry(host).or_default().push(notice);
             }
             return;

@@ -1,0 +1,547 @@
+//! Chord's ring (Stoica et al. 2003): each key belongs to the first node at it or behind it, clockwise.
+//!
+//! Owns the contacts, those set aside, and the schedule of upkeep. All contacts lie in one list, by their distance
+//! clockwise from the own id, so that the paper's pointers are places in it: the successor list is its beginning,
+//! the predecessor its end, and the finger of a power of two the first contact at that distance or beyond it.
+//! Nobody is kept who is none of these. A node that asks is thereby noticed (the paper's `notify`): it is pinged, and
+//! taken in if it is nearer than the successor or the predecessor known so far.
+//! Invariants: the list is sorted, without the own id; keys are only claimed as the own ones while the contact at
+//! the end of the list is known to be the predecessor, and not merely the last one that is left.
+
+mod upkeep;
+
+use crate::addr::PackedAddr;
+use crate::bounded::List;
+use crate::crypto::Crypto;
+use crate::id::{Distance, Key, NodeId};
+use crate::rng::Rng;
+use crate::rpc::Peer;
+use crate::time::{Instant, earliest};
+use crate::wire::datagram::{Contact, Token};
+
+use super::aside::Aside;
+use super::{
+    Change, Entry, Heard, K, Nearest, Neighbour, Overlay, REPLICATION, Responsibility, Silent,
+    Upkeep, seconds,
+};
+
+/// How often the successor is asked who lies between, in ms: one round of the paper's `stabilize`.
+pub const STABILISE_MS: u64 = 30 * 1_000;
+/// After so many rounds the predecessor is asked in place of the successor: who was before it?
+pub const ROUNDS_TO_PREDECESSOR: u8 = 4;
+/// How soon the ring is mended after the predecessor or the successor is gone, in ms.
+pub const MEND_MS: u64 = 20;
+/// One finger is looked up in this time, in ms (`fix_fingers`).
+pub const FINGER_MS: u64 = 30 * 1_000;
+/// Pause between the lookups that find all fingers after joining, in ms.
+pub const FILL_PAUSE_MS: u64 = 300;
+/// How often a silent neighbour is looked for, in ms.
+pub const CHECK_MS: u64 = 10 * 1_000;
+/// A predecessor that was not heard for this long is pinged, in seconds (`check_predecessor`): it asks once in
+/// [`STABILISE_MS`] by itself.
+pub const PREDECESSOR_SILENT_S: u32 = 40;
+/// Any other neighbour that was not heard for this long is pinged, in seconds.
+pub const NEIGHBOUR_SILENT_S: u32 = 3 * 60;
+/// A predecessor that was not heard for this long is pinged when somebody looks for a key that it owns, in seconds.
+pub const RECHECK_S: u32 = 5;
+/// How long a lookup that did not find the owner waits before it begins again, in ms. Until then whoever is asked
+/// about a key of a predecessor that is gone has mostly noticed that.
+pub const AGAIN_MS: u64 = 700;
+/// An old address of a contact is pinged when another claims its id, unless it was heard within this time, in
+/// seconds.
+pub const FRESH_S: u32 = 60;
+/// How many nodes before a key a reply names beside those that hold it.
+const BEFORE_KEY: usize = 6;
+/// How many nodes before a key a reply names when that is all that this node can tell.
+const BEFORE_FAR_KEY: usize = 8;
+/// Deviation of every schedule, in percent.
+const JITTER_PERCENT: u32 = 25;
+/// The finger at half the ring.
+const FINGER_MAX: u8 = u8::MAX;
+
+const _: () = assert!(BEFORE_KEY < K && BEFORE_FAR_KEY <= K);
+const _: () = assert!(PREDECESSOR_SILENT_S as u64 * 1_000 > STABILISE_MS * 5 / 4);
+
+/// The schedules of upkeep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Timer {
+    Stabilise,
+    Check,
+    Finger,
+    Probe,
+    Again,
+}
+
+impl Timer {
+    const ALL: [Self; 5] = [
+        Self::Stabilise,
+        Self::Check,
+        Self::Finger,
+        Self::Probe,
+        Self::Again,
+    ];
+}
+
+/// A place on the ring: contacts in `L`, those set aside in `F`.
+#[derive(Clone, Debug)]
+pub struct Chord<L, F> {
+    own: NodeId,
+    /// By distance from the own id, clockwise: successors first, predecessors last.
+    entries: L,
+    aside: Aside<F>,
+    timers: [Option<Instant>; Timer::ALL.len()],
+    /// The power of two whose finger is looked up next.
+    finger: u8,
+    /// All fingers are being looked up after joining.
+    filling: bool,
+    /// Rounds since the predecessor was asked.
+    rounds: u8,
+    /// The contact at the end of the list is the predecessor.
+    settled: bool,
+    /// Neighbours may differ from those told.
+    neighbours_changed: bool,
+    /// The range was told once.
+    told: bool,
+    /// The predecessor as told; the own id: the range was the whole ring.
+    told_after: NodeId,
+}
+
+impl<L: List<Entry>, F: List<Silent>> Overlay for Chord<L, F> {
+    const EMPTY: Self = {
+        assert!(
+            L::CAPACITY >= 4 * REPLICATION && L::CAPACITY < u16::MAX as usize,
+            "the replicas' holders before and behind, fingers, and places of 16 bits"
+        );
+        Self {
+            own: NodeId::ZERO,
+            entries: L::EMPTY,
+            aside: Aside::EMPTY,
+            timers: [None; Timer::ALL.len()],
+            finger: 0,
+            filling: false,
+            rounds: 0,
+            settled: false,
+            neighbours_changed: false,
+            told: false,
+            told_after: NodeId::ZERO,
+        }
+    };
+    const CAPACITY: usize = L::CAPACITY;
+    const NEAR: usize = REPLICATION;
+    const RING: bool = true;
+
+    fn distance(key: &Key, id: &NodeId) -> Distance {
+        Distance::clockwise(key.as_bytes(), id.as_bytes())
+    }
+
+    fn start(&mut self, own: NodeId) {
+        *self = Self { own, ..Self::EMPTY };
+    }
+
+    fn entries(&self) -> &[Entry] {
+        self.entries.as_slice()
+    }
+
+    fn find(&self, id: &NodeId) -> Option<&Entry> {
+        self.entries.get(self.place_of(id)?)
+    }
+
+    fn nearest(&self, target: &Key) -> Nearest {
+        let (at, len) = (self.first_at(target), self.entries.len());
+        let mut nearest = Nearest::EMPTY;
+        append(&mut nearest, (at..len).chain(0..at), K);
+        nearest
+    }
+
+    /// Close to the own place on the ring: who owns the target and who comes next, then those before it. Far from
+    /// there: those before it alone, the closest first (the paper's `closest_preceding_node`).
+    fn towards(&self, target: &Key) -> Nearest {
+        let (at, len) = (self.first_at(target), self.entries.len());
+        let before_own = len.saturating_sub(Self::PREDECESSORS);
+        let after_own = len.min(Self::SUCCESSORS);
+        let mut towards = Nearest::EMPTY;
+        let before = (0..at).rev();
+        if at < after_own {
+            let end = if len > after_own { after_own } else { len };
+            append(&mut towards, at..end, K - BEFORE_KEY);
+            append(
+                &mut towards,
+                before.chain((before_own.max(end)..len).rev()),
+                K,
+            );
+            // A ring of which this node knows every other: they all come behind any key.
+            append(&mut towards, at..end, K);
+        } else if at > before_own || at == len {
+            append(&mut towards, (at..len).chain(0..after_own), K - BEFORE_KEY);
+            append(&mut towards, before, K);
+        } else {
+            append(&mut towards, before, BEFORE_FAR_KEY);
+        }
+        towards
+    }
+
+    fn nearer_than_own(&self, key: &Key, limit: usize) -> usize {
+        if key.as_bytes() == self.own.as_bytes() {
+            return 0;
+        }
+        (self.entries.len() - self.first_at(key)).min(limit)
+    }
+
+    fn is_responsible(&self, key: &Key) -> bool {
+        self.entries.is_empty() || (self.settled && self.nearer_than_own(key, 1) == 0)
+    }
+
+    fn answered(
+        &mut self,
+        now: Instant,
+        contact: Contact,
+        token: Token,
+        rtt_ms: Option<u64>,
+    ) -> Change {
+        if contact.id == self.own {
+            return Change::default();
+        }
+        if let Some(entry) = self.find_mut(&contact.id) {
+            let probe = entry.answered_again(now, &contact, token, rtt_ms, FRESH_S);
+            return Change {
+                probe,
+                ..Change::default()
+            };
+        }
+        self.aside.answered(now, &contact);
+        self.timers_of_aside();
+        // Whoever lived at the address before does not any more.
+        let gone = self.take_out(now, |entry| entry.contact.addr == contact.addr);
+        let mut change = Change {
+            added: None,
+            down: gone.and_then(|entry| entry.neighbour.then_some(entry.contact.id)),
+            probe: None,
+        };
+        if let Ok(victim) = self.room(&contact.id) {
+            let victim = victim.and_then(|place| self.entries.remove(place));
+            let victim = victim.filter(|entry| entry.neighbour);
+            change.down = change.down.or(victim.map(|entry| entry.contact.id));
+            let finger = self.finger_of(&contact.id);
+            let entry = Entry::new(now, contact, token, rtt_ms, finger);
+            change.added = self.insert(now, entry).then_some(contact);
+        }
+        change
+    }
+
+    fn heard(&mut self, now: Instant, contact: Contact) -> Heard {
+        match self.find_mut(&contact.id) {
+            Some(entry) if entry.contact == contact => {
+                entry.seen_s = seconds(now);
+                Heard::Known
+            }
+            // Somebody else uses its id, or it moved: the old address has to fail first.
+            Some(_) => Heard::Unwanted,
+            None => self.judge(&contact),
+        }
+    }
+
+    fn judge(&self, contact: &Contact) -> Heard {
+        if contact.id == self.own {
+            return Heard::Unwanted;
+        }
+        match self.find(&contact.id) {
+            Some(entry) if entry.contact == *contact => Heard::Known,
+            Some(_) => Heard::Unwanted,
+            None if self.room(&contact.id).is_ok() => Heard::Wanted,
+            None => Heard::Unwanted,
+        }
+    }
+
+    /// The paper's `notify`, and what speeds up `check_predecessor`: a key that the predecessor owns is asked for
+    /// here where the predecessor does not answer.
+    fn asked(&mut self, now: Instant, from: &Contact, key: &Key) -> Option<Peer> {
+        let last = self.entries.last()?;
+        if last.contact == *from && key.as_bytes() == from.id.as_bytes() {
+            // It asks for its own place, and came to this node: it knows of none between.
+            self.settled = true;
+        }
+        let its_own = self.first_at(key) + 1 == self.entries.len();
+        let silent_s = seconds(now).saturating_sub(last.seen_s);
+        (its_own && silent_s >= RECHECK_S).then(|| last.peer())
+    }
+
+    fn named(&mut self, now: Instant, from: &Contact, others: &[u8]) -> Option<Peer> {
+        let is = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.contact == *from);
+        if is(self.entries.last()) && !self.names_one_between(from, others) {
+            self.settled = true;
+        }
+        if is(self.entries.first()) {
+            self.missing(now, others)
+        } else {
+            None
+        }
+    }
+
+    fn failed(&mut self, now: Instant, addr: &PackedAddr) -> Change {
+        let gone = self.take_out(now, |entry| entry.contact.addr == *addr);
+        if let Some(entry) = gone {
+            self.aside.push(now, entry.contact);
+            self.timers_of_aside();
+        }
+        Change {
+            down: gone.and_then(|entry| entry.neighbour.then_some(entry.contact.id)),
+            ..Change::default()
+        }
+    }
+
+    fn left(&mut self, now: Instant, contact: &Contact) -> Change {
+        let gone = self.take_out(now, |entry| entry.contact == *contact);
+        Change {
+            down: gone.and_then(|entry| entry.neighbour.then_some(entry.contact.id)),
+            ..Change::default()
+        }
+    }
+
+    fn lacked(&mut self, now: Instant) {
+        if self.timer(Timer::Again).is_none() {
+            self.set(Timer::Again, Some(now.after_ms(AGAIN_MS)));
+        }
+    }
+
+    fn next_upkeep(&self) -> Option<Instant> {
+        self.timers
+            .iter()
+            .fold(None, |soonest, &timer| earliest(soonest, timer))
+    }
+
+    fn upkeep<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
+        let is_due = |timer: &Timer| self.timer(*timer).is_some_and(|at| at <= now);
+        match Timer::ALL.into_iter().find(is_due) {
+            Some(Timer::Stabilise) => self.stabilise(now, rng),
+            Some(Timer::Check) => self.check(now, rng),
+            Some(Timer::Finger) => self.fix_finger(now, rng),
+            Some(Timer::Probe) => {
+                let silent = self.aside.next(now, rng);
+                self.timers_of_aside();
+                silent.map_or(Upkeep::Nothing, |contact| {
+                    Upkeep::Ping(Peer::stranger(contact.addr))
+                })
+            }
+            Some(Timer::Again) => {
+                self.set(Timer::Again, None);
+                Upkeep::LookAgain
+            }
+            None => Upkeep::Nothing,
+        }
+    }
+
+    fn joined(&mut self, now: Instant) {
+        if !self.entries.is_empty() {
+            self.settled = true;
+            self.filling = true;
+            self.finger = FINGER_MAX;
+            self.set(Timer::Finger, Some(now.after_ms(FILL_PAUSE_MS)));
+        }
+    }
+
+    fn pop_neighbour(&mut self) -> Option<Neighbour> {
+        if !self.neighbours_changed {
+            return None;
+        }
+        let len = self.entries.len();
+        // The predecessor, and the successors that hold what this node owns.
+        let is_near = |place: usize| place + 1 == len || place + 1 < REPLICATION;
+        let mut entries = self.entries.iter().enumerate();
+        let gone = entries.clone().find(|(at, e)| e.neighbour && !is_near(*at));
+        let changed = gone.or_else(|| entries.find(|(at, e)| !e.neighbour && is_near(*at)));
+        let changed = changed.map(|(at, _)| at);
+        let Some(entry) = changed.and_then(|at| self.entries.get_mut(at)) else {
+            self.neighbours_changed = false;
+            return None;
+        };
+        entry.neighbour = !entry.neighbour;
+        Some(if entry.neighbour {
+            Neighbour::Up(entry.contact)
+        } else {
+            Neighbour::Down(entry.contact.id)
+        })
+    }
+
+    fn pop_responsibility(&mut self) -> Option<Responsibility> {
+        let after = match self.entries.last() {
+            None => self.own,
+            Some(last) if self.settled => last.contact.id,
+            Some(_) => return None,
+        };
+        if self.own == NodeId::ZERO || (self.told && self.told_after == after) {
+            return None;
+        }
+        (self.told, self.told_after) = (true, after);
+        Some(Responsibility::Range {
+            after: Key::from_bytes(*after.as_bytes()),
+            last: Key::from_bytes(*self.own.as_bytes()),
+        })
+    }
+}
+
+impl<L: List<Entry>, F: List<Silent>> Chord<L, F> {
+    /// The length of the successor list.
+    const SUCCESSORS: usize = if L::CAPACITY / 2 < K {
+        L::CAPACITY / 2
+    } else {
+        K
+    };
+    /// How many predecessors are kept: as many as there are nodes whose keys this one holds too.
+    const PREDECESSORS: usize = REPLICATION;
+
+    /// How far an id is from the own one, clockwise.
+    fn place(&self, id: &NodeId) -> Distance {
+        Distance::clockwise(self.own.as_bytes(), id.as_bytes())
+    }
+
+    /// The finger that an id can be: the power of two in its distance.
+    fn finger_of(&self, id: &NodeId) -> u8 {
+        // The own id alone has none.
+        u8::try_from(255_u32.saturating_sub(self.place(id).leading_zeros())).unwrap_or(0)
+    }
+
+    /// The place of the first contact at `key` or behind it, and before this node.
+    fn first_at(&self, key: &Key) -> usize {
+        self.behind(&Distance::clockwise(self.own.as_bytes(), key.as_bytes()))
+    }
+
+    /// The place of the first contact at this distance or farther.
+    fn behind(&self, distance: &Distance) -> usize {
+        self.entries
+            .as_slice()
+            .partition_point(|entry| self.place(&entry.contact.id) < *distance)
+    }
+
+    fn place_of(&self, id: &NodeId) -> Option<usize> {
+        let at = self.behind(&self.place(id));
+        let entry = self.entries.get(at)?;
+        (entry.contact.id == *id).then_some(at)
+    }
+
+    fn find_mut(&mut self, id: &NodeId) -> Option<&mut Entry> {
+        let at = self.place_of(id)?;
+        self.entries.get_mut(at)
+    }
+
+    /// Whether an entry at place `at` of `len` is a successor, a predecessor or a finger: one of these if the one before
+    /// it is a lesser finger.
+    fn is_useful(at: usize, len: usize, finger: u8, before: Option<u8>) -> bool {
+        at < Self::SUCCESSORS
+            || at + Self::PREDECESSORS >= len
+            || before.is_none_or(|before| before < finger)
+    }
+
+    fn finger_at(&self, place: Option<usize>) -> Option<u8> {
+        place.and_then(|at| self.entries.get(at)).map(|e| e.bucket)
+    }
+
+    /// Whether a newcomer would find a place, and who has to go for it. Of a list without room the least finger goes.
+    fn room(&self, id: &NodeId) -> Result<Option<usize>, ()> {
+        let (at, len) = (self.behind(&self.place(id)), self.entries.len());
+        let before = self.finger_at(at.checked_sub(1));
+        if !Self::is_useful(at, len + 1, self.finger_of(id), before) {
+            return Err(());
+        }
+        if !self.entries.is_full() {
+            return Ok(None);
+        }
+        // There are more places than successors and predecessors: at this one is a finger.
+        let least = Self::SUCCESSORS;
+        let is_less = at == least && at + Self::PREDECESSORS < len;
+        if is_less { Err(()) } else { Ok(Some(least)) }
+    }
+
+    /// Inserts an entry for which there is room, and drops who is of no use any more. False: there was no memory.
+    fn insert(&mut self, now: Instant, entry: Entry) -> bool {
+        let id = entry.contact.id;
+        let at = self.behind(&self.place(&id));
+        if self.entries.insert(at, entry).is_err() {
+            return false;
+        }
+        self.neighbours_changed = true;
+        self.drop_useless();
+        for (timer, ms) in [
+            (Timer::Stabilise, STABILISE_MS),
+            (Timer::Check, CHECK_MS),
+            (Timer::Finger, FINGER_MS),
+        ] {
+            if self.timer(timer).is_none() {
+                self.set(timer, Some(now.after_ms(ms)));
+            }
+        }
+        true
+    }
+
+    /// Drops contacts that are neither successors nor predecessors nor fingers any more. One that was told as a neighbour
+    /// stays until it was told that it is none.
+    fn drop_useless(&mut self) {
+        let mut at = Self::SUCCESSORS;
+        while let Some(entry) = self.entries.get(at) {
+            let before = self.finger_at(at.checked_sub(1));
+            let len = self.entries.len();
+            if entry.neighbour || Self::is_useful(at, len, entry.bucket, before) {
+                at += 1;
+            } else {
+                self.entries.remove(at);
+            }
+        }
+    }
+
+    /// Takes the contact that `is` the one meant out. Where it was the predecessor or one of the next successors, the ring is
+    /// mended.
+    fn take_out(&mut self, now: Instant, is: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        let at = self.entries.iter().position(is)?;
+        let entry = self.entries.remove(at)?;
+        self.neighbours_changed = true;
+        let was_last = at == self.entries.len();
+        if was_last {
+            self.settled = false;
+        }
+        if self.entries.is_empty() {
+            for timer in [Timer::Stabilise, Timer::Check, Timer::Finger] {
+                self.set(timer, None);
+            }
+        } else if was_last || at < REPLICATION {
+            self.set(Timer::Stabilise, Some(now.after_ms(MEND_MS)));
+        }
+        Some(entry)
+    }
+
+    fn timer(&self, timer: Timer) -> Option<Instant> {
+        self.timers.get(timer as usize).copied().flatten()
+    }
+
+    fn set(&mut self, timer: Timer, at: Option<Instant>) {
+        if let Some(place) = self.timers.get_mut(timer as usize) {
+            *place = at;
+        }
+    }
+
+    /// Sets a timer again, in about so many ms.
+    fn again<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>, timer: Timer, ms: u64) {
+        let at = now.after_ms(rng.jitter(ms, JITTER_PERCENT));
+        self.set(timer, Some(at));
+    }
+
+    fn timers_of_aside(&mut self) {
+        self.set(Timer::Probe, self.aside.wake());
+    }
+}
+
+/// Appends places that are not there yet, as long as there are fewer than `limit`.
+fn append(nearest: &mut Nearest, places: impl Iterator<Item = usize>, limit: usize) {
+    for place in places {
+        // Places fit 16 bits.
+        let place = u16::try_from(place).unwrap_or(u16::MAX);
+        if nearest.len() >= limit.min(K) {
+            return;
+        }
+        if !nearest.iter().any(|&other| other == place) {
+            // There is room.
+            let _ = nearest.push(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! Upkeep of the ring: the paper's `stabilize`, `check_predecessor` and `fix_fingers` (section IV-E), and what the
+//! neighbours' answers say about who is there. Owns no state; sends nothing.
+
+use core::cmp::Ordering;
+
+use crate::bounded::List;
+use crate::crypto::Crypto;
+use crate::id::{ID_BYTES, Key, NodeId};
+use crate::rng::Rng;
+use crate::rpc::Peer;
+use crate::time::Instant;
+use crate::wire::datagram::Contact;
+
+use super::{
+    CHECK_MS, Chord, FILL_PAUSE_MS, FINGER_MAX, FINGER_MS, NEIGHBOUR_SILENT_S,
+    PREDECESSOR_SILENT_S, RECHECK_S, ROUNDS_TO_PREDECESSOR, STABILISE_MS, Timer,
+};
+use crate::overlay::{Entry, K, Silent, Upkeep, seconds};
+
+impl<L: List<Entry>, F: List<Silent>> Chord<L, F> {
+    /// Asks the successor who lies between, and is noticed by it. The predecessor is asked now and then who is before it,
+    /// and at once when it is new because another one is gone.
+    pub(super) fn stabilise<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
+        self.again(now, rng, Timer::Stabilise, STABILISE_MS);
+        self.rounds = self.rounds.saturating_add(1);
+        let backwards = !self.settled || self.rounds >= ROUNDS_TO_PREDECESSOR;
+        let asked = if backwards {
+            self.rounds = 0;
+            self.entries.last()
+        } else {
+            self.entries.first()
+        };
+        asked.map_or(Upkeep::Nothing, |entry| Upkeep::Ask(entry.peer()))
+    }
+
+    /// Pings the predecessor if it is silent (`check_predecessor`), else the neighbour not heard for longest.
+    pub(super) fn check<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
+        self.again(now, rng, Timer::Check, CHECK_MS);
+        let silent_s = |entry: &Entry| seconds(now).saturating_sub(entry.seen_s);
+        let last = self.entries.last();
+        if let Some(last) = last.filter(|last| silent_s(last) >= PREDECESSOR_SILENT_S) {
+            return Upkeep::Ping(last.peer());
+        }
+        let len = self.entries.len();
+        let near = self.entries.iter().enumerate();
+        let near = near.filter(|(at, _)| *at < Self::SUCCESSORS || at + Self::PREDECESSORS >= len);
+        match near.map(|(_, entry)| entry).max_by_key(|e| silent_s(e)) {
+            Some(entry) if silent_s(entry) >= NEIGHBOUR_SILENT_S => Upkeep::Ping(entry.peer()),
+            Some(_) | None => Upkeep::Nothing,
+        }
+    }
+
+    /// Whether the predecessor, as far as it is known, names a node between itself and this one that may be there.
+    pub(super) fn names_one_between(&self, predecessor: &Contact, others: &[u8]) -> bool {
+        let after = self.place(&predecessor.id);
+        Contact::iter(others)
+            .take(K)
+            .filter(|other| other.id != self.own && !self.aside.holds(other))
+            .any(|other| self.place(&other.id) > after)
+    }
+
+    /// A contact that the successor does not have in its list though it would belong there: it may be gone.
+    pub(super) fn missing(&self, now: Instant, others: &[u8]) -> Option<Peer> {
+        let others = || Contact::iter(others).take(K);
+        let half = power_behind(&self.own, FINGER_MAX);
+        let half = self.place(&NodeId::from_bytes(*half.as_bytes()));
+        let places = others().map(|other| self.place(&other.id));
+        let reach = places.filter(|place| *place < half).max()?;
+        let list = self.entries.iter().take(Self::SUCCESSORS).skip(1);
+        let missing = list
+            .take_while(|entry| self.place(&entry.contact.id) < reach)
+            .filter(|entry| seconds(now).saturating_sub(entry.seen_s) >= RECHECK_S)
+            .find(|entry| !others().any(|other| other.id == entry.contact.id))?;
+        Some(missing.peer())
+    }
+
+    /// Looks the next finger up, from half the ring down to those that are among the successors.
+    pub(super) fn fix_finger<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
+        let covered = self.finger_at(Some(Self::SUCCESSORS - 1));
+        let is_needed = covered.is_some_and(|covered| self.finger > covered);
+        if !is_needed {
+            (self.filling, self.finger) = (false, FINGER_MAX);
+            self.again(now, rng, Timer::Finger, FINGER_MS);
+            return Upkeep::Nothing;
+        }
+        let target = power_behind(&self.own, self.finger);
+        // Above zero: it is more than what is covered.
+        self.finger = self.finger.saturating_sub(1);
+        let pause_ms = if self.filling {
+            FILL_PAUSE_MS
+        } else {
+            FINGER_MS
+        };
+        self.again(now, rng, Timer::Finger, pause_ms);
+        Upkeep::Lookup(target)
+    }
+}
+
+/// The key 2^`power` behind an id.
+pub(super) fn power_behind(id: &NodeId, power: u8) -> Key {
+    let mut bytes = *id.as_bytes();
+    let whole = ID_BYTES - 1 - usize::from(power / 8);
+    let mut carry = 0x01_u8 << (power % 8);
+    for (at, byte) in bytes.iter_mut().enumerate().rev() {
+        match at.cmp(&whole) {
+            Ordering::Greater => {}
+            Ordering::Equal | Ordering::Less => {
+                let (sum, over) = byte.overflowing_add(carry);
+                *byte = sum;
+                carry = u8::from(over);
+            }
+        }
+    }
+    Key::from_bytes(bytes)
+}
