@@ -58,12 +58,13 @@ pub fn query_of(event: &Event<'_>) -> Option<QueryId> {
     match event {
         Event::Contact { query, .. }
         | Event::Value { query, .. }
+        | Event::Answer { query, .. }
         | Event::Post { query, .. }
         | Event::Missing { query, .. }
         | Event::Person { query, .. }
         | Event::Profile { query, .. }
         | Event::QueryDone { query, .. } => Some(*query),
-        Event::Message { .. }
+        Event::Message(_)
         | Event::NeighbourUp { .. }
         | Event::NeighbourDown { .. }
         | Event::ResponsibilityChanged { .. }

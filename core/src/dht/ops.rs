@@ -5,14 +5,15 @@
 //! until the result was polled or it was cancelled; with its slot go its visits, values and parked bytes.
 
 use crate::bounded::{BlobId, Blobs, Handle, List};
-use crate::id::{Key, NodeId, UserId};
-use crate::output::Busy;
+use crate::id::{ID_BYTES, Key, NodeId, UserId};
+use crate::output::{Busy, Recipient};
 use crate::overlay::{K, Overlay, REPLICATION};
 use crate::plan::Plan;
 use crate::time::{Instant, earliest};
-use crate::wire::MESSAGE_LEN_MAX;
 use crate::wire::record::{Kind, Kinds, Record};
+use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX};
 
+use super::messages::Letter;
 use super::visits::Frontier;
 use super::{Dht, QUORUM};
 
@@ -90,6 +91,8 @@ pub enum OpResult {
         /// The application had room for it.
         accepted: bool,
     },
+    /// `send` to a node: nobody of that id answered.
+    NotFound,
     /// `send`: nobody took it in time.
     TimedOut,
 }
@@ -135,8 +138,8 @@ pub enum Job<P: Plan> {
     Get(Get<P>),
     /// Stores a record.
     Put(Put),
-    /// Sends a message, which lies in this blob.
-    Send(BlobId),
+    /// Sends a message.
+    Send(Letter),
     /// Says goodbye.
     Leave(super::joining::Leave),
     /// It ended.
@@ -242,6 +245,9 @@ impl<P: Plan> Dht<P> {
             Owner::Application => Kinds::of(&[Kind::Value]),
             Owner::Timeline(_) => kinds,
         };
+        if owner == Owner::Application {
+            self.make_room(ID_BYTES + PAYLOAD_LEN_MAX);
+        }
         let get = Get {
             kinds,
             frontier: Frontier::root(author),
@@ -267,7 +273,7 @@ impl<P: Plan> Dht<P> {
         let decoded = Record::decode(record).map_err(|_| Busy)?;
         let (key, remaining_ms) = (decoded.key, self.remaining_of(&decoded));
         self.room_for(Some(owner))?;
-        let record = self.parked.insert(record).ok_or(Busy)?;
+        let record = self.park(&[record]).ok_or(Busy)?;
         let put = Put {
             record,
             depth: 0,
@@ -283,14 +289,16 @@ impl<P: Plan> Dht<P> {
         begun
     }
 
-    /// Sends a message to the node nearest to `key`, which may be this one.
+    /// Sends a message to the node nearest to a key, or to the node of that id and no other; it may be this one.
+    /// [`Event::Answer`](crate::output::Event::Answer) tells the application what it answered, if it did and there is
+    /// room for it. Ids are not proven: who answers under one at its address counts as that node.
     ///
     /// # Errors
     /// [`Busy`], also when the message is over [`MESSAGE_LEN_MAX`] bytes or there is no room to keep it.
     pub fn send(
         &mut self,
         now: Instant,
-        key: Key,
+        to: Recipient,
         bytes: &[u8],
         owner: Owner,
         within_ms: u32,
@@ -300,8 +308,13 @@ impl<P: Plan> Dht<P> {
         if bytes.len() > MESSAGE_LEN_MAX {
             return Err(Busy);
         }
-        let blob = self.parked.insert(bytes).ok_or(Busy)?;
-        let begun = self.begin(Some(owner), key, within_ms, Job::Send(blob));
+        let (key, to_node) = match to {
+            Recipient::Key(key) => (key, false),
+            Recipient::Node(id) => (Key::from_bytes(*id.as_bytes()), true),
+        };
+        let blob = self.park(&[bytes]).ok_or(Busy)?;
+        let job = Job::Send(Letter { blob, to_node });
+        let begun = self.begin(Some(owner), key, within_ms, job);
         if begun.is_err() {
             self.parked.remove(blob);
         }
@@ -425,7 +438,12 @@ impl<P: Plan> Dht<P> {
         };
         self.release(&op.job);
         self.drop_visits(handle);
-        while let Some(at) = self.values.iter().position(|value| value.op == handle) {
+        self.drop_values(handle);
+    }
+
+    /// Drops what was found for an operation and not polled.
+    pub(super) fn drop_values(&mut self, op: Handle) {
+        while let Some(at) = self.values.iter().position(|value| value.op == op) {
             if let Some(value) = self.values.swap_remove(at) {
                 self.parked.remove(value.blob);
             }
@@ -434,7 +452,7 @@ impl<P: Plan> Dht<P> {
 
     fn release(&mut self, job: &Job<P>) {
         match job {
-            Job::Put(Put { record: blob, .. }) | Job::Send(blob) => {
+            Job::Put(Put { record: blob, .. }) | Job::Send(Letter { blob, .. }) => {
                 self.parked.remove(*blob);
             }
             Job::Leave(_) => self.handover.stop_leaving(),

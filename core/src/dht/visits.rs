@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 
 use crate::addr::is_local;
 use crate::bounded::{BlobId, Blobs, Handle, List};
-use crate::id::{ID_BYTES, UserId, extend_prefix};
+use crate::id::{ID_BYTES, NodeId, UserId, extend_prefix};
 use crate::lookup::{Lookup, Patience, State, Step};
 use crate::overlay::{K, Overlay, REPLICATION};
 use crate::plan::Plan;
@@ -19,6 +19,7 @@ use crate::wire::RECORD_LEN_MAX;
 use crate::wire::datagram::Contact;
 use crate::wire::record::{Kind, Record};
 
+use super::messages::Letter;
 use super::ops::{Get, Job, OpResult, Owner, Put, Tally};
 use super::{Dht, QUORUM};
 
@@ -116,6 +117,18 @@ pub struct Value {
     pub(super) blob: BlobId,
     pub(super) sequence: u64,
     page: u16,
+}
+
+impl Value {
+    /// The answer to a message, in the place of a value: its blob is the node that answered and the answer.
+    pub(super) const fn answer(op: Handle, blob: BlobId) -> Self {
+        Self {
+            op,
+            blob,
+            sequence: 0,
+            page: 0,
+        }
+    }
 }
 
 /// One location of an operation; opaque, named by memory plans alone.
@@ -372,9 +385,9 @@ impl<P: Plan> Dht<P> {
             }
             Job::Get(_) => self.work_get(handle),
             Job::Put(_) => self.work_put(handle),
-            Job::Send(blob) => {
-                let blob = *blob;
-                self.work_send(handle, blob);
+            Job::Send(letter) => {
+                let letter = *letter;
+                self.work_send(handle, letter);
             }
             Job::Leave(_) | Job::Done(_) => {}
         }
@@ -663,14 +676,15 @@ impl<P: Plan> Dht<P> {
             | OpResult::Got { .. }
             | OpResult::Put { .. }
             | OpResult::Sent { .. }
+            | OpResult::NotFound
             | OpResult::TimedOut => self.finish(visit.op, result),
         }
     }
 
     // --- send ---
 
-    /// Sends to the nearest that answered, which may be this node.
-    fn work_send(&mut self, handle: Handle, blob: BlobId) {
+    /// Sends to the nearest that answered, which may be this node; or to the one node that it is for.
+    fn work_send(&mut self, handle: Handle, letter: Letter) {
         let Some(visit) = self.visits.get(handle) else {
             return;
         };
@@ -679,16 +693,21 @@ impl<P: Plan> Dht<P> {
             return;
         }
         let (op, key) = (visit.op, *visit.lookup.target());
+        let is_it = |id: &NodeId| id.as_bytes() == key.as_bytes();
         let nearest = candidates
-            .find(|c| c.state == State::Answered)
+            .find(|c| c.state == State::Answered && (!letter.to_node || is_it(&c.contact.id)))
             .map(|c| c.contact);
         match nearest.filter(|c| self.overlay.is_nearer(&key, &c.id, &self.id)) {
             Some(contact) => {
                 self.request_work(handle, &contact, Tag::Send { visit: handle });
             }
+            None if letter.to_node && !is_it(&self.id) => self.finish(op, OpResult::NotFound),
             None => {
-                let accepted = self.deliver_own(key, blob);
-                self.finish(op, OpResult::Sent { accepted });
+                // It ends when the message was polled, and needs no visit until then.
+                self.drop_visits(op);
+                if !self.deliver_own(op, key, letter) {
+                    self.finish(op, OpResult::Sent { accepted: false });
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use super::Node;
 use crate::dht::{OpId, Owner};
 use crate::id::Key;
 use crate::name::Handle;
-use crate::output::{Busy, CommandError, QueryId};
+use crate::output::{AnswerError, Busy, CommandError, QueryId, Recipient};
 use crate::plan::Plan;
 use crate::time::Instant;
 use crate::wire::record::{Kind, Kinds};
@@ -242,14 +242,16 @@ impl<P: Plan> Node<P> {
         op.map(OpId::query)
     }
 
-    /// Sends a message to the node nearest to `key`. Ends with `Delivered` or `NotFound`.
+    /// Sends a message to the node nearest to a key, or to the node of that id and no other: see
+    /// [`Dht::send`](crate::dht::Dht::send). Yields an [`crate::output::Event::Answer`] if there is one, and ends with
+    /// `Delivered` or `NotFound`.
     ///
     /// # Errors
     /// [`CommandError::ValueTooLong`], [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn send(
         &mut self,
         now: Instant,
-        key: Key,
+        to: Recipient,
         bytes: &[u8],
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
@@ -259,10 +261,19 @@ impl<P: Plan> Node<P> {
         }
         let op = self
             .dht
-            .send(now, key, bytes, Owner::Application, within_ms)
+            .send(now, to, bytes, Owner::Application, within_ms)
             .map_err(|Busy| CommandError::Busy);
         self.settle(now);
         op.map(OpId::query)
+    }
+
+    /// Answers the message whose [`Output::Event`](crate::output::Output::Event) came last, until the next output is
+    /// asked for: see [`Dht::answer`](crate::dht::Dht::answer).
+    ///
+    /// # Errors
+    /// See [`AnswerError`]; the message is acknowledged without an answer then.
+    pub fn answer(&mut self, bytes: &[u8]) -> Result<(), AnswerError> {
+        self.dht.answer(bytes)
     }
 
     /// As [`Self::advance`], for commands.

@@ -141,7 +141,8 @@ impl Gathered {
                 }));
             }
             Event::QueryDone { .. }
-            | Event::Message { .. }
+            | Event::Answer { .. }
+            | Event::Message(_)
             | Event::NeighbourUp { .. }
             | Event::NeighbourDown { .. }
             | Event::ResponsibilityChanged { .. }
