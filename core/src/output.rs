@@ -423,7 +423,10 @@ pub enum Outcome {
         wanted: u8,
     },
     /// `put`: somebody wrote a newer one, or the sequence was not the one expected.
-    Older,
+    Older {
+        /// The highest sequence that a holder proved to have.
+        sequence: u64,
+    },
     /// `put`, `register`: every level of the key was full.
     Full,
     /// `post`: durable under this number.

@@ -878,7 +878,10 @@ fn two_halves_that_were_apart_find_each_other_again() {
 fn an_older_record_is_refused_with_the_sequence_that_is_held() {
     let mut world = World::joined::<Server>(6);
     world.put(1, &value(1, key(1), 5, b"new"));
-    assert_eq!(world.put(2, &value(1, key(1), 4, b"old")), Outcome::Older);
+    assert_eq!(
+        world.put(2, &value(1, key(1), 4, b"old")),
+        Outcome::Older { sequence: 5 }
+    );
     assert_eq!(
         world.put(2, &value(1, key(1), 5, b"new")),
         Outcome::Stored {

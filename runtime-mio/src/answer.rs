@@ -242,7 +242,7 @@ pub fn finished(
         },
         Outcome::StorageFailed => refused(command, CommandError::StorageFailed).into(),
         Outcome::Full => fail(Exit::Full, "its place in the network is full", "").into(),
-        Outcome::Older => fail(
+        Outcome::Older { .. } => fail(
             Exit::Partial,
             "somebody with your key has stored a newer one",
             "Try again to replace it.",
@@ -325,7 +325,7 @@ fn is_success(outcome: &Outcome) -> bool {
         | Outcome::Found {
             complete: false, ..
         }
-        | Outcome::Older
+        | Outcome::Older { .. }
         | Outcome::Full
         | Outcome::NotFound
         | Outcome::Ambiguous

@@ -119,7 +119,17 @@ fn command(node: &mut Node<Board>, world: &mut World) {
     consume(node.following(now, whose, within_ms));
     consume(node.lookup(now, key, within_ms));
     consume(node.put(now, key, world.rest(), ttl_s, within_ms));
+    consume(node.put_if(
+        now,
+        key,
+        &world.array::<64>(),
+        world.number(),
+        ttl_s,
+        within_ms,
+    ));
+    consume(node.put_value(now, world.rest(), ttl_s, within_ms));
     consume(node.get(now, key, within_ms));
+    consume(node.get_value(now, key, within_ms));
     let to = match world.byte() {
         0 => Recipient::Key(key),
         _ => Recipient::Node(NodeId::from_bytes(world.array())),

@@ -220,7 +220,10 @@ fn outcome(result: &OpResult) -> Outcome {
         OpResult::Put {
             accepted, wanted, ..
         } if accepted >= wanted => Outcome::Stored { accepted, wanted },
-        OpResult::Put { older: Some(_), .. } => Outcome::Older,
+        OpResult::Put {
+            older: Some(sequence),
+            ..
+        } => Outcome::Older { sequence },
         OpResult::Put { full: true, .. } => Outcome::Full,
         OpResult::Put {
             accepted, wanted, ..

@@ -17,6 +17,7 @@ mod ops;
 mod repair;
 mod replies;
 mod serve;
+mod values;
 mod visits;
 
 use core::net::{IpAddr, SocketAddr};

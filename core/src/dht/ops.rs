@@ -10,7 +10,7 @@ use crate::output::{Busy, Recipient};
 use crate::overlay::{K, Overlay, REPLICATION};
 use crate::plan::Plan;
 use crate::time::{Instant, earliest};
-use crate::wire::record::{Kind, Kinds, Record};
+use crate::wire::record::{Kind, Kinds};
 use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX};
 
 use super::messages::Letter;
@@ -77,11 +77,11 @@ pub enum OpResult {
     },
     /// `put`: stored when `accepted >= wanted`.
     Put {
-        /// Holders that took it, this node included.
+        /// Holders that took it, this node included; 0 of a [`replace`](Dht::replace) that met another writer's.
         accepted: u8,
         /// How many were needed: [`QUORUM`], or as many as could be reached.
         wanted: u8,
-        /// The highest sequence of a newer record that somebody holds and proved.
+        /// The highest sequence of a record in its place that is newer, or as new, and that somebody holds and proved.
         older: Option<u64>,
         /// It was refused because the key was full at every level tried.
         full: bool,
@@ -149,6 +149,8 @@ pub enum Job<P: Plan> {
 /// The state of a `get`.
 pub struct Get<P: Plan> {
     pub(super) kinds: Kinds,
+    /// Only a value whose hash is the key counts, and one is enough.
+    pub(super) hashed: bool,
     /// Locations not yet visited.
     pub(super) frontier: Frontier<P>,
     pub(super) count: u32,
@@ -167,6 +169,8 @@ pub struct Put {
     pub(super) begun: Instant,
     pub(super) tally: Tally,
     pub(super) older: Option<u64>,
+    /// It replaces what the writer has seen, or nothing.
+    pub(super) strict: bool,
 }
 
 /// What holders said about a record at one level.
@@ -192,7 +196,13 @@ impl Tally {
 impl Put {
     /// The result, as far as it is known.
     pub(super) fn result(&self) -> OpResult {
-        let Tally { accepted, full, .. } = self.tally;
+        let Tally {
+            mut accepted, full, ..
+        } = self.tally;
+        if self.strict && self.older.is_some() {
+            // Another writer has it, wherever this one may lie.
+            accepted = 0;
+        }
         let reached = self.tally.settled().saturating_add(self.tally.busy);
         let wanted = QUORUM.min(reached.max(1));
         OpResult::Put {
@@ -250,6 +260,7 @@ impl<P: Plan> Dht<P> {
         }
         let get = Get {
             kinds,
+            hashed: false,
             frontier: Frontier::root(author),
             count: 0,
             answered: 0,
@@ -269,24 +280,7 @@ impl<P: Plan> Dht<P> {
         owner: Owner,
         within_ms: u32,
     ) -> Result<OpId, Busy> {
-        self.catch_up(now);
-        let decoded = Record::decode(record).map_err(|_| Busy)?;
-        let (key, remaining_ms) = (decoded.key, self.remaining_of(&decoded));
-        self.room_for(Some(owner))?;
-        let record = self.park(&[record]).ok_or(Busy)?;
-        let put = Put {
-            record,
-            depth: 0,
-            remaining_ms,
-            begun: self.now,
-            tally: Tally::default(),
-            older: None,
-        };
-        let begun = self.begin(Some(owner), key, within_ms, Job::Put(put));
-        if begun.is_err() {
-            self.parked.remove(record);
-        }
-        begun
+        self.begin_put(now, record, owner, within_ms, false)
     }
 
     /// Sends a message to the node nearest to a key, or to the node of that id and no other; it may be this one.
@@ -546,18 +540,6 @@ impl<P: Plan> Dht<P> {
         let visit = self.op_visit(op).and_then(|visit| self.visits.get(visit));
         let count = visit.map_or(0, |visit| visit.lookup.answered_ones().take(K).count());
         u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
-    /// What is left of an own record's lifetime.
-    fn remaining_of(&self, record: &Record<'_>) -> u64 {
-        let lifetime_ms = u64::from(record.lifetime_ms);
-        match self.clock.unix_ms(self.now) {
-            Some(unix_ms) if record.issued_ms != 0 => {
-                let end_ms = record.issued_ms.saturating_add(lifetime_ms);
-                end_ms.saturating_sub(unix_ms).min(lifetime_ms)
-            }
-            Some(_) | None => lifetime_ms,
-        }
     }
 
     /// Whether the own node is among the nodes nearest to `location`, given those that are nearer.

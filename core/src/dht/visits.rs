@@ -21,6 +21,7 @@ use crate::wire::record::{Kind, Record};
 
 use super::messages::Letter;
 use super::ops::{Get, Job, OpResult, Owner, Put, Tally};
+use super::values::is_asked_for;
 use super::{Dht, QUORUM};
 
 /// How deep a full key is followed into its shards, for reading and writing.
@@ -534,7 +535,7 @@ impl<P: Plan> Dht<P> {
         let Some(op) = self.ops.get_mut(visit.op) else {
             return;
         };
-        let (op_handle, location) = (visit.op, *visit.lookup.target());
+        let (op_handle, location, root) = (visit.op, *visit.lookup.target(), op.target);
         let Job::Get(get) = &mut op.job else { return };
         let held = self.records.read(self.now, &location, get.kinds, 0);
         if op.owner != Some(Owner::Application) {
@@ -546,11 +547,14 @@ impl<P: Plan> Dht<P> {
         visit.own_after = None;
         for held in held {
             visit.found = true;
-            if let Ok(record) = Record::decode(held.bytes) {
+            if let Ok(record) = Record::decode(held.bytes)
+                && is_asked_for::<P>(get, &root, &record)
+            {
                 let (values, parked) = (&mut self.values, &mut self.parked);
                 get.complete &= keep_value::<P>(values, parked, op_handle, &record, &mut get.count);
             }
         }
+        self.end_if_found(op_handle);
     }
 
     /// Keeps a verified record for a get of the application.
@@ -558,7 +562,12 @@ impl<P: Plan> Dht<P> {
         let Some(op) = self.ops.get_mut(op_handle) else {
             return;
         };
+        let root = op.target;
         let Job::Get(get) = &mut op.job else { return };
+        if !is_asked_for::<P>(get, &root, record) {
+            self.dropped.count(Rule::Key);
+            return;
+        }
         let (values, parked) = (&mut self.values, &mut self.parked);
         if record.kind == Kind::Value
             && !keep_value::<P>(values, parked, op_handle, record, &mut get.count)
@@ -566,6 +575,7 @@ impl<P: Plan> Dht<P> {
             get.complete = false;
             self.dropped.count(Rule::Full);
         }
+        self.end_if_found(op_handle);
     }
 
     // --- put ---

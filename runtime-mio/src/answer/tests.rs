@@ -363,7 +363,7 @@ fn every_outcome_has_the_exit_code_of_the_contract() {
     }
     for (command, outcome, exit) in [
         (&put, stored(4), Exit::Partial),
-        (&put, Outcome::Older, Exit::Partial),
+        (&put, Outcome::Older { sequence: 9 }, Exit::Partial),
         (&put, Outcome::Full, Exit::Full),
         (&text(), Outcome::StorageFailed, Exit::Full),
         (&follow, Outcome::NotFound, Exit::NotFound),
