@@ -376,6 +376,28 @@ fn every_outcome_has_the_exit_code_of_the_contract() {
 }
 
 #[test]
+fn the_answer_to_a_message_is_text_or_digits() {
+    let key = NamedKey::new("k");
+    let send = Command::Send {
+        key: key.clone(),
+        text: "t".into(),
+    };
+    for (bytes, fields) in [
+        (&b"yes"[..], r#""answer":"yes","answer_hex":"796573""#),
+        (&[0xff][..], r#""answer":null,"answer_hex":"ff""#),
+    ] {
+        let answered = Event::Answer {
+            query: QUERY,
+            from: NodeId::from_bytes([1; 32]),
+            bytes,
+        };
+        let answer = after(&send, &[answered], &[Outcome::Delivered { accepted: true }]);
+        let body = format!(r#"{{"v":1,"key":"{}","accepted":true,{fields}}}"#, key.key);
+        assert_eq!((answer.exit, answer.body.to_string()), (Exit::Ok, body));
+    }
+}
+
+#[test]
 fn nobody_to_ask_is_said_to_be_so() {
     let follow = Command::Follow {
         handle: Handle::parse("bob").unwrap(),
