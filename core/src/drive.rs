@@ -6,7 +6,9 @@
 use core::net::SocketAddr;
 
 use crate::node::Node;
-use crate::output::{Event, OUTPUT_LEN_MAX, Output, PersistId, Stored, StreamId};
+use crate::output::{
+    AnswerError, Event, Message, OUTPUT_LEN_MAX, Output, PersistId, Stored, StreamId,
+};
 use crate::plan::Plan;
 use crate::time::Instant;
 
@@ -28,6 +30,29 @@ pub trait Transport {
 pub trait Handler {
     /// An event; what it borrows is gone after the call.
     fn on_event(&mut self, event: Event<'_>);
+
+    /// A message came, and may be answered now. Without this method it is an event like any other, and is
+    /// acknowledged without an answer.
+    fn on_message(&mut self, message: Message<'_>, answer: &mut Answer<'_>) {
+        let _ = answer;
+        self.on_event(Event::Message(message));
+    }
+}
+
+/// The place for the answer to a message.
+pub struct Answer<'a> {
+    give: &'a mut dyn FnMut(&[u8]) -> Result<(), AnswerError>,
+}
+
+impl Answer<'_> {
+    /// Sends these bytes back with the acknowledgement; the last one given counts. See
+    /// [`Dht::answer`](crate::dht::Dht::answer).
+    ///
+    /// # Errors
+    /// [`AnswerError::TooLong`], [`AnswerError::Full`]; it is acknowledged without an answer then.
+    pub fn give(&mut self, bytes: &[u8]) -> Result<(), AnswerError> {
+        (self.give)(bytes)
+    }
 }
 
 /// Ignores every event.
@@ -51,6 +76,10 @@ pub fn drain<P: Plan>(
             Output::Write { stream, bytes } => transport.write(stream, bytes),
             Output::Close { stream } => transport.close(stream),
             Output::Persist { id, item } => transport.persist(id, item),
+            Output::Event(Event::Message(message)) => {
+                let give = &mut |bytes: &[u8]| node.answer(bytes);
+                handler.on_message(message, &mut Answer { give });
+            }
             Output::Event(event) => handler.on_event(event),
             Output::Wait(deadline) => return deadline,
         }

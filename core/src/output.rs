@@ -237,20 +237,44 @@ pub enum ChosenBy {
     FirstSeen,
 }
 
+/// Whom a message is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Recipient {
+    /// Whichever node is nearest to this key.
+    Key(Key),
+    /// The node of this id, and no other.
+    Node(NodeId),
+}
+
+/// An application message that arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Message<'b> {
+    /// The node that sent it.
+    pub from: NodeId,
+    /// Its address.
+    pub addr: SocketAddr,
+    /// The key that it was sent to, or this node's own id.
+    pub to: Recipient,
+    /// The message, at most [`crate::wire::MESSAGE_LEN_MAX`] bytes.
+    pub bytes: &'b [u8],
+}
+
+/// Why a message was not answered. It is acknowledged without an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AnswerError {
+    /// No message waits for an answer: none was polled, or another output was asked for since.
+    NoMessage,
+    /// It is over [`crate::wire::MESSAGE_LEN_MAX`] bytes.
+    TooLong,
+    /// There is no room to keep it.
+    Full,
+}
+
 /// Something that happened. Bounded and mergeable notices, and the results of commands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event<'b> {
-    /// An application message arrived (`send`).
-    Message {
-        /// The node that sent it.
-        from: NodeId,
-        /// Its address.
-        addr: SocketAddr,
-        /// The key that it was sent to, if any.
-        key: Option<Key>,
-        /// The message.
-        bytes: &'b [u8],
-    },
+    /// An application message arrived (`send`). It may be answered until the next output is asked for.
+    Message(Message<'b>),
     /// A node came into the set of nearest neighbours.
     NeighbourUp {
         /// Which one.
@@ -306,6 +330,15 @@ pub enum Event<'b> {
         /// Its sequence.
         sequence: u64,
         /// The value.
+        bytes: &'b [u8],
+    },
+    /// What the node that got a message (`send`) answered. A message that was not answered brings none.
+    Answer {
+        /// The command.
+        query: QueryId,
+        /// The node that answered.
+        from: NodeId,
+        /// The answer, never empty.
         bytes: &'b [u8],
     },
     /// A post that a `timeline` command found. Posts of one author come newest first; authors interleave.
@@ -397,7 +430,10 @@ pub enum Outcome {
         wanted: u8,
     },
     /// `put`: somebody wrote a newer one, or the sequence was not the one expected.
-    Older,
+    Older {
+        /// The highest sequence that a holder proved to have.
+        sequence: u64,
+    },
     /// `put`, `register`: every level of the key was full.
     Full,
     /// `post`: durable under this number.
@@ -436,7 +472,7 @@ pub enum Outcome {
         /// The application's word.
         accepted: bool,
     },
-    /// Nothing under that name, handle or key; or nobody to ask.
+    /// Nothing under that name, handle or key, no node of that id, or nobody to ask.
     NotFound,
     /// Several people match; they were listed. Use a handle with its fingerprint.
     Ambiguous,

@@ -81,15 +81,16 @@ pub trait Plan: Sized + 'static {
     type Frontier: List<Shard>;
     /// Records verified at one location.
     type Digests: List<u64>;
-    /// Records being put, messages, values found.
+    /// Records being put, messages and answers, values found.
     type Parked: Blobs;
-    /// Values found by the application's gets.
+    /// Values found by the application's gets, and answers to its messages.
     type Values: List<Value>;
     /// Replies to be sent.
     type Replies: List<Option<Reply>>;
     /// Events to be polled.
     type Notices: List<Option<Notice>>;
-    /// Messages taken lately, to notice repetitions.
+    /// Messages taken lately, to notice repetitions: with fewer places than messages come before a repetition may, one
+    /// is delivered twice.
     type Recent: List<Recent>;
     /// Addresses to join through while there are no contacts.
     type Bootstraps: List<PackedAddr>;
@@ -211,7 +212,7 @@ impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Board<C, O> {
     type Ready = Fixed<Option<Handle>, 1>;
     type Frontier = Fixed<Shard, 3>;
     type Digests = Fixed<u64, 4>;
-    type Parked = Arena<960, 4>;
+    type Parked = Arena<944, 4>;
     type Values = Fixed<Value, 2>;
     type Replies = Fixed<Option<Reply>, 3>;
     type Notices = Fixed<Option<Notice>, 3>;

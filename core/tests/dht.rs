@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use strandline_core::crypto::{Crypto, Ed25519, SecretKey};
 use strandline_core::dht::{Dht, Done, OpResult, Owner};
 use strandline_core::id::{Key, NodeId, UserId};
-use strandline_core::output::{Event, OUTPUT_LEN_MAX, Outcome, QueryId};
+use strandline_core::output::{Event, OUTPUT_LEN_MAX, Outcome, QueryId, Recipient};
 use strandline_core::overlay::Entry;
 use strandline_core::plan::{Board, Plan, Server};
 use strandline_core::rng::{Rng, Seed};
@@ -117,9 +117,16 @@ impl<P: Plan> AnyDht for Dht<P> {
             .query()
     }
     fn send(&mut self, now: Instant, key: Key, bytes: &[u8]) -> QueryId {
-        Dht::send(self, now, key, bytes, Owner::Application, WITHIN_MS)
-            .unwrap()
-            .query()
+        Dht::send(
+            self,
+            now,
+            Recipient::Key(key),
+            bytes,
+            Owner::Application,
+            WITHIN_MS,
+        )
+        .unwrap()
+        .query()
     }
     fn leave(&mut self, now: Instant) -> QueryId {
         Dht::leave(self, now, Owner::Application, WITHIN_MS)
@@ -310,7 +317,7 @@ impl World {
                 }
                 Some(Event::Value { bytes, .. }) => host.heard.values.push(bytes.to_vec()),
                 Some(Event::Contact { id, .. }) => host.heard.contacts.push(id),
-                Some(Event::Message { bytes, .. }) => host.heard.messages.push(bytes.to_vec()),
+                Some(Event::Message(message)) => host.heard.messages.push(message.bytes.to_vec()),
                 Some(Event::NeighbourUp { .. }) => host.heard.up += 1,
                 Some(Event::NeighbourDown { .. }) => host.heard.up -= 1,
                 Some(Event::KeyGained { .. }) => host.heard.gained += 1,
@@ -871,7 +878,10 @@ fn two_halves_that_were_apart_find_each_other_again() {
 fn an_older_record_is_refused_with_the_sequence_that_is_held() {
     let mut world = World::joined::<Server>(6);
     world.put(1, &value(1, key(1), 5, b"new"));
-    assert_eq!(world.put(2, &value(1, key(1), 4, b"old")), Outcome::Older);
+    assert_eq!(
+        world.put(2, &value(1, key(1), 4, b"old")),
+        Outcome::Older { sequence: 5 }
+    );
     assert_eq!(
         world.put(2, &value(1, key(1), 5, b"new")),
         Outcome::Stored {

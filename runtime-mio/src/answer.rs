@@ -19,6 +19,7 @@ use strandline_core::overlay::REPLICATION;
 
 use crate::command::Command;
 use crate::failure::{Exit, Failure};
+use crate::home::hex;
 use gathered::{Contact, Place, Shown};
 
 pub use gathered::{ANSWER_LEN_MAX, Gathered};
@@ -58,12 +59,13 @@ pub fn query_of(event: &Event<'_>) -> Option<QueryId> {
     match event {
         Event::Contact { query, .. }
         | Event::Value { query, .. }
+        | Event::Answer { query, .. }
         | Event::Post { query, .. }
         | Event::Missing { query, .. }
         | Event::Person { query, .. }
         | Event::Profile { query, .. }
         | Event::QueryDone { query, .. } => Some(*query),
-        Event::Message { .. }
+        Event::Message(_)
         | Event::NeighbourUp { .. }
         | Event::NeighbourDown { .. }
         | Event::ResponsibilityChanged { .. }
@@ -242,7 +244,7 @@ pub fn finished(
         },
         Outcome::StorageFailed => refused(command, CommandError::StorageFailed).into(),
         Outcome::Full => fail(Exit::Full, "its place in the network is full", "").into(),
-        Outcome::Older => fail(
+        Outcome::Older { .. } => fail(
             Exit::Partial,
             "somebody with your key has stored a newer one",
             "Try again to replace it.",
@@ -258,7 +260,7 @@ pub fn finished(
             wanted,
         } => followed(command, &person, delivered, accepted >= wanted),
         Outcome::Stored { accepted, wanted } => stored(command, accepted, wanted),
-        Outcome::Delivered { accepted } => sent(command, accepted),
+        Outcome::Delivered { accepted } => sent(command, accepted, gathered),
         Outcome::Read { complete } | Outcome::Found { complete, .. } => {
             let unexpected = || fail(Exit::Internal, "the node gave an odd answer", "").into();
             reading(command, gathered, complete, me).unwrap_or_else(unexpected)
@@ -325,7 +327,7 @@ fn is_success(outcome: &Outcome) -> bool {
         | Outcome::Found {
             complete: false, ..
         }
-        | Outcome::Older
+        | Outcome::Older { .. }
         | Outcome::Full
         | Outcome::NotFound
         | Outcome::Ambiguous
@@ -357,11 +359,15 @@ fn stored(command: &Command, accepted: u8, wanted: u8) -> Answer {
     partly(accepted >= wanted, body)
 }
 
-fn sent(command: &Command, accepted: bool) -> Answer {
+fn sent(command: &Command, accepted: bool, gathered: &Gathered) -> Answer {
     let mut body = json!({ "v": 1 });
     if let (Command::Send { key, .. }, Some(fields)) = (command, body.as_object_mut()) {
         fields.insert("key".into(), key.key.to_string().into());
         fields.insert("accepted".into(), accepted.into());
+        if let Some(answer) = &gathered.answer {
+            fields.insert("answer".into(), std::str::from_utf8(answer).ok().into());
+            fields.insert("answer_hex".into(), hex(answer).into());
+        }
     }
     Answer::ok(body)
 }

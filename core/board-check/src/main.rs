@@ -14,12 +14,12 @@ use core::ptr;
 
 use strandline_core::config::{Config, Durability, Identity};
 use strandline_core::crypto::SecretKey;
-use strandline_core::drive::{Handler, Transport, drain};
-use strandline_core::id::Key;
+use strandline_core::drive::{Answer, Handler, Transport, drain};
+use strandline_core::id::{Key, NodeId};
 use strandline_core::name::{Handle, Name};
 use strandline_core::node::Node;
 use strandline_core::output::{
-    Class, Event, OUTPUT_LEN_MAX, PersistId, Restored, Stored, StreamId,
+    Class, Event, Message, OUTPUT_LEN_MAX, PersistId, Recipient, Restored, Stored, StreamId,
 };
 use strandline_core::plan::Board;
 use strandline_core::rng::Seed;
@@ -128,8 +128,22 @@ fn command(node: &mut Node<Plan>, world: &mut World) {
     consume(node.following(now, whose, within_ms));
     consume(node.lookup(now, key, within_ms));
     consume(node.put(now, key, world.rest(), ttl_s, within_ms));
+    consume(node.put_if(
+        now,
+        key,
+        &world.array::<64>(),
+        world.number(),
+        ttl_s,
+        within_ms,
+    ));
+    consume(node.put_value(now, world.rest(), ttl_s, within_ms));
     consume(node.get(now, key, within_ms));
-    consume(node.send(now, key, world.rest(), within_ms));
+    consume(node.get_value(now, key, within_ms));
+    let to = match world.byte() {
+        0 => Recipient::Key(key),
+        _ => Recipient::Node(NodeId::from_bytes(world.array())),
+    };
+    consume(node.send(now, to, world.rest(), within_ms));
     consume(node.leave(now, within_ms));
 }
 
@@ -228,6 +242,10 @@ struct Application;
 impl Handler for Application {
     fn on_event(&mut self, event: Event<'_>) {
         consume(event);
+    }
+
+    fn on_message(&mut self, message: Message<'_>, answer: &mut Answer<'_>) {
+        consume(answer.give(message.bytes));
     }
 }
 

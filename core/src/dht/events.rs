@@ -6,14 +6,12 @@
 
 use core::net::SocketAddr;
 
-use crate::addr::PackedAddr;
 use crate::bounded::{BlobId, Blobs, Handle, List};
 use crate::id::{ID_BYTES, Key, NodeId, UserId};
-use crate::output::{Event, Outcome, QueryId};
+use crate::output::{Event, Message, Outcome, QueryId};
 use crate::overlay::{K, Neighbour, Overlay, Responsibility};
 use crate::plan::Plan;
 use crate::rules::Rule;
-use crate::wire::MESSAGE_LEN_MAX;
 use crate::wire::datagram::Contact;
 
 use super::Dht;
@@ -28,7 +26,7 @@ pub enum Notice {
     KeyGained(Key),
     /// A location holds none any more.
     KeyLost(Key),
-    /// An application message: sender, address, key and bytes, one after the other.
+    /// An application message: its head and its bytes.
     Message(BlobId),
 }
 
@@ -40,55 +38,35 @@ impl<P: Plan> Dht<P> {
         }
     }
 
-    /// Queues a message; false when there is no room.
-    pub(super) fn take_message(&mut self, from: Contact, key: Option<Key>, bytes: &[u8]) -> bool {
-        if bytes.len() > MESSAGE_LEN_MAX || self.notices.is_full() {
-            self.dropped.count(Rule::Full);
-            return false;
-        }
-        let key = key.unwrap_or(Key::from_bytes([0; ID_BYTES]));
-        let parts: [&[u8]; 4] = [
-            from.id.as_bytes(),
-            from.addr.as_bytes(),
-            key.as_bytes(),
-            bytes,
-        ];
-        let Some(blob) = self.parked.insert_parts(&parts) else {
-            self.dropped.count(Rule::Full);
-            return false;
-        };
-        // Room was checked above; should memory lack, the message is not taken.
-        let taken = self.notices.push_back(Notice::Message(blob)).is_ok();
-        if !taken {
-            self.parked.remove(blob);
-        }
-        taken
-    }
-
     /// The next thing to tell: notices first, then the results of the application's operations. `buf` needs
-    /// [`MESSAGE_LEN_MAX`] bytes; with less, what does not fit is dropped.
+    /// [`MESSAGE_LEN_MAX`](crate::wire::MESSAGE_LEN_MAX) bytes; with less, what does not fit is dropped.
+    ///
+    /// A message may be [answered](Self::answer) until this or [`poll_send`](Self::poll_send) is called next. While
+    /// its reply finds no place there is no next event: [`poll_send`](Self::poll_send) makes one.
     pub fn poll_event<'b>(&mut self, buf: &'b mut [u8]) -> Option<Event<'b>> {
-        while let Some(notice) = self.notices.pop_front() {
+        while self.acknowledge()
+            && let Some(notice) = self.notices.pop_front()
+        {
             match notice {
                 Notice::NeighbourDown(id) => return Some(Event::NeighbourDown { id }),
                 Notice::KeyGained(key) => return Some(Event::KeyGained { key }),
                 Notice::KeyLost(key) => return Some(Event::KeyLost { key }),
                 Notice::Message(blob) => {
-                    let message = self.parked.get(blob).and_then(Message::of);
-                    let copied = message.and_then(|m| m.copy_to(buf));
-                    self.parked.remove(blob);
-                    if let Some((from, addr, key, len)) = copied {
+                    if let Some((from, addr, to, len)) = self.show_message(blob, buf) {
                         let bytes = buf.get(..len).unwrap_or_default();
-                        return Some(Event::Message {
+                        return Some(Event::Message(Message {
                             from,
                             addr,
-                            key,
+                            to,
                             bytes,
-                        });
+                        }));
                     }
                     self.dropped.count(Rule::Full);
                 }
             }
+        }
+        if self.asked.is_some() {
+            return None;
         }
         if let Some(neighbour) = self.overlay.pop_neighbour() {
             match neighbour {
@@ -128,6 +106,10 @@ impl<P: Plan> Dht<P> {
         }
         if let Some((author, sequence, len)) = self.pop_value(handle, buf) {
             let bytes = buf.get(..len).unwrap_or_default();
+            if self.is_sent(handle) {
+                let from = NodeId::from_bytes(*author.as_bytes());
+                return Some(Event::Answer { query, from, bytes });
+            }
             return Some(Event::Value {
                 query,
                 author,
@@ -147,6 +129,15 @@ impl<P: Plan> Dht<P> {
         });
         self.close(handle);
         outcome.map(|outcome| Event::QueryDone { query, outcome })
+    }
+
+    /// Whether an operation that ended was a `send`.
+    fn is_sent(&self, op: Handle) -> bool {
+        let job = self.ops.get(op).map(|op| &op.job);
+        matches!(
+            job,
+            Some(Job::Done(OpResult::Sent { .. } | OpResult::TimedOut))
+        )
     }
 
     /// Takes the next contact that a finished `find` found, nearest first.
@@ -220,35 +211,6 @@ impl<P: Plan> Dht<P> {
     }
 }
 
-/// A message as it lies in its blob.
-struct Message<'a> {
-    from: NodeId,
-    addr: PackedAddr,
-    key: Key,
-    bytes: &'a [u8],
-}
-
-impl<'a> Message<'a> {
-    fn of(blob: &'a [u8]) -> Option<Self> {
-        let (from, rest) = blob.split_first_chunk::<ID_BYTES>()?;
-        let (addr, rest) = rest.split_first_chunk::<18>()?;
-        let (key, bytes) = rest.split_first_chunk::<ID_BYTES>()?;
-        Some(Self {
-            from: NodeId::from_bytes(*from),
-            addr: PackedAddr::from_bytes(*addr),
-            key: Key::from_bytes(*key),
-            bytes,
-        })
-    }
-
-    fn copy_to(&self, buf: &mut [u8]) -> Option<(NodeId, SocketAddr, Option<Key>, usize)> {
-        let len = self.bytes.len();
-        buf.get_mut(..len)?.copy_from_slice(self.bytes);
-        let key = (self.key != Key::ZERO).then_some(self.key);
-        Some((self.from, self.addr.to_socket_addr()?, key, len))
-    }
-}
-
 /// How the result of an operation reads as the outcome of a command.
 fn outcome(result: &OpResult) -> Outcome {
     match *result {
@@ -262,12 +224,16 @@ fn outcome(result: &OpResult) -> Outcome {
         OpResult::Put {
             accepted, wanted, ..
         } if accepted >= wanted => Outcome::Stored { accepted, wanted },
-        OpResult::Put { older: Some(_), .. } => Outcome::Older,
+        OpResult::Put {
+            older: Some(sequence),
+            ..
+        } => Outcome::Older { sequence },
         OpResult::Put { full: true, .. } => Outcome::Full,
         OpResult::Put {
             accepted, wanted, ..
         } => Outcome::Stored { accepted, wanted },
         OpResult::Sent { accepted } => Outcome::Delivered { accepted },
+        OpResult::NotFound => Outcome::NotFound,
         OpResult::TimedOut => Outcome::TimedOut,
     }
 }

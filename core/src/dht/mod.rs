@@ -11,25 +11,28 @@
 mod events;
 mod handover;
 mod joining;
+mod messages;
 mod observed;
 mod ops;
 mod repair;
 mod replies;
 mod ring;
 mod serve;
+mod values;
 mod visits;
 
 use core::net::{IpAddr, SocketAddr};
 
 pub use events::Notice;
+pub use messages::{Letter, Recent};
 pub use observed::Vote;
 pub use ops::{Done, Job, Op, OpId, OpResult, Owner, WITHIN_MAX_MS};
 pub use replies::{Found, LocalRecord, Verified};
-pub use serve::{Recent, Reply};
+pub use serve::Reply;
 pub use visits::{Shard, Value, Visit};
 
 use crate::addr::{PackedAddr, is_local, is_usable_contact};
-use crate::bounded::{Blobs, Handle, List, Ring, Slab};
+use crate::bounded::{BlobId, Blobs, Handle, List, Ring, Slab};
 use crate::clock::Clock;
 use crate::crypto::{Crypto, SecretKey};
 use crate::id::{Key, NodeId};
@@ -99,6 +102,8 @@ pub struct Dht<P: Plan> {
     values: P::Values,
     replies: Ring<Reply, P::Replies>,
     recent: P::Recent,
+    /// The message whose event was polled last, while it may be answered: of its blob only the head is left.
+    asked: Option<BlobId>,
     notices: Ring<Notice, P::Notices>,
     joining: Joining<P>,
     saved: P::Saved,
@@ -142,6 +147,7 @@ impl<P: Plan> Dht<P> {
             values: P::Values::EMPTY,
             replies: Ring::EMPTY,
             recent: P::Recent::EMPTY,
+            asked: None,
             notices: Ring::EMPTY,
             joining: Joining::EMPTY,
             saved: P::Saved::EMPTY,

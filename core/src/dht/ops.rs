@@ -5,14 +5,15 @@
 //! until the result was polled or it was cancelled; with its slot go its visits, values and parked bytes.
 
 use crate::bounded::{BlobId, Blobs, Handle, List};
-use crate::id::{Key, NodeId, UserId};
-use crate::output::Busy;
+use crate::id::{ID_BYTES, Key, NodeId, UserId};
+use crate::output::{Busy, Recipient};
 use crate::overlay::{K, Overlay, REPLICATION};
 use crate::plan::Plan;
 use crate::time::{Instant, earliest};
-use crate::wire::MESSAGE_LEN_MAX;
-use crate::wire::record::{Kind, Kinds, Record};
+use crate::wire::record::{Kind, Kinds};
+use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX};
 
+use super::messages::Letter;
 use super::visits::Frontier;
 use super::{Dht, QUORUM};
 
@@ -76,11 +77,11 @@ pub enum OpResult {
     },
     /// `put`: stored when `accepted >= wanted`.
     Put {
-        /// Holders that took it, this node included.
+        /// Holders that took it, this node included; 0 of a [`replace`](Dht::replace) that met another writer's.
         accepted: u8,
         /// How many were needed: [`QUORUM`], or as many as could be reached.
         wanted: u8,
-        /// The highest sequence of a newer record that somebody holds and proved.
+        /// The highest sequence of a record in its place that is newer, or as new, and that somebody holds and proved.
         older: Option<u64>,
         /// It was refused because the key was full at every level tried.
         full: bool,
@@ -90,6 +91,8 @@ pub enum OpResult {
         /// The application had room for it.
         accepted: bool,
     },
+    /// `send` to a node: nobody of that id answered.
+    NotFound,
     /// `send`: nobody took it in time.
     TimedOut,
 }
@@ -135,8 +138,8 @@ pub enum Job<P: Plan> {
     Get(Get<P>),
     /// Stores a record.
     Put(Put),
-    /// Sends a message, which lies in this blob.
-    Send(BlobId),
+    /// Sends a message.
+    Send(Letter),
     /// Says goodbye.
     Leave(super::joining::Leave),
     /// It ended.
@@ -146,6 +149,8 @@ pub enum Job<P: Plan> {
 /// The state of a `get`.
 pub struct Get<P: Plan> {
     pub(super) kinds: Kinds,
+    /// Only a value whose hash is the key counts, and one is enough.
+    pub(super) hashed: bool,
     /// Locations not yet visited.
     pub(super) frontier: Frontier<P>,
     pub(super) count: u32,
@@ -164,6 +169,8 @@ pub struct Put {
     pub(super) begun: Instant,
     pub(super) tally: Tally,
     pub(super) older: Option<u64>,
+    /// It replaces what the writer has seen, or nothing.
+    pub(super) strict: bool,
 }
 
 /// What holders said about a record at one level.
@@ -189,7 +196,13 @@ impl Tally {
 impl Put {
     /// The result, as far as it is known.
     pub(super) fn result(&self) -> OpResult {
-        let Tally { accepted, full, .. } = self.tally;
+        let Tally {
+            mut accepted, full, ..
+        } = self.tally;
+        if self.strict && self.older.is_some() {
+            // Another writer has it, wherever this one may lie.
+            accepted = 0;
+        }
         let reached = self.tally.settled().saturating_add(self.tally.busy);
         let wanted = QUORUM.min(reached.max(1));
         OpResult::Put {
@@ -242,8 +255,12 @@ impl<P: Plan> Dht<P> {
             Owner::Application => Kinds::of(&[Kind::Value]),
             Owner::Timeline(_) => kinds,
         };
+        if owner == Owner::Application {
+            self.make_room(ID_BYTES + PAYLOAD_LEN_MAX);
+        }
         let get = Get {
             kinds,
+            hashed: false,
             frontier: Frontier::root(author),
             count: 0,
             answered: 0,
@@ -263,34 +280,19 @@ impl<P: Plan> Dht<P> {
         owner: Owner,
         within_ms: u32,
     ) -> Result<OpId, Busy> {
-        self.catch_up(now);
-        let decoded = Record::decode(record).map_err(|_| Busy)?;
-        let (key, remaining_ms) = (decoded.key, self.remaining_of(&decoded));
-        self.room_for(Some(owner))?;
-        let record = self.parked.insert(record).ok_or(Busy)?;
-        let put = Put {
-            record,
-            depth: 0,
-            remaining_ms,
-            begun: self.now,
-            tally: Tally::default(),
-            older: None,
-        };
-        let begun = self.begin(Some(owner), key, within_ms, Job::Put(put));
-        if begun.is_err() {
-            self.parked.remove(record);
-        }
-        begun
+        self.begin_put(now, record, owner, within_ms, false)
     }
 
-    /// Sends a message to the node nearest to `key`, which may be this one.
+    /// Sends a message to the node nearest to a key, or to the node of that id and no other; it may be this one.
+    /// [`Event::Answer`](crate::output::Event::Answer) tells the application what it answered, if it did and there is
+    /// room for it. Ids are not proven: who answers under one at its address counts as that node.
     ///
     /// # Errors
     /// [`Busy`], also when the message is over [`MESSAGE_LEN_MAX`] bytes or there is no room to keep it.
     pub fn send(
         &mut self,
         now: Instant,
-        key: Key,
+        to: Recipient,
         bytes: &[u8],
         owner: Owner,
         within_ms: u32,
@@ -300,8 +302,13 @@ impl<P: Plan> Dht<P> {
         if bytes.len() > MESSAGE_LEN_MAX {
             return Err(Busy);
         }
-        let blob = self.parked.insert(bytes).ok_or(Busy)?;
-        let begun = self.begin(Some(owner), key, within_ms, Job::Send(blob));
+        let (key, to_node) = match to {
+            Recipient::Key(key) => (key, false),
+            Recipient::Node(id) => (Key::from_bytes(*id.as_bytes()), true),
+        };
+        let blob = self.park(&[bytes]).ok_or(Busy)?;
+        let job = Job::Send(Letter { blob, to_node });
+        let begun = self.begin(Some(owner), key, within_ms, job);
         if begun.is_err() {
             self.parked.remove(blob);
         }
@@ -425,7 +432,12 @@ impl<P: Plan> Dht<P> {
         };
         self.release(&op.job);
         self.drop_visits(handle);
-        while let Some(at) = self.values.iter().position(|value| value.op == handle) {
+        self.drop_values(handle);
+    }
+
+    /// Drops what was found for an operation and not polled.
+    pub(super) fn drop_values(&mut self, op: Handle) {
+        while let Some(at) = self.values.iter().position(|value| value.op == op) {
             if let Some(value) = self.values.swap_remove(at) {
                 self.parked.remove(value.blob);
             }
@@ -434,7 +446,7 @@ impl<P: Plan> Dht<P> {
 
     fn release(&mut self, job: &Job<P>) {
         match job {
-            Job::Put(Put { record: blob, .. }) | Job::Send(blob) => {
+            Job::Put(Put { record: blob, .. }) | Job::Send(Letter { blob, .. }) => {
                 self.parked.remove(*blob);
             }
             Job::Leave(_) => self.handover.stop_leaving(),
@@ -528,18 +540,6 @@ impl<P: Plan> Dht<P> {
         let visit = self.op_visit(op).and_then(|visit| self.visits.get(visit));
         let count = visit.map_or(0, |visit| visit.lookup.answered_ones().take(K).count());
         u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
-    /// What is left of an own record's lifetime.
-    fn remaining_of(&self, record: &Record<'_>) -> u64 {
-        let lifetime_ms = u64::from(record.lifetime_ms);
-        match self.clock.unix_ms(self.now) {
-            Some(unix_ms) if record.issued_ms != 0 => {
-                let end_ms = record.issued_ms.saturating_add(lifetime_ms);
-                end_ms.saturating_sub(unix_ms).min(lifetime_ms)
-            }
-            Some(_) | None => lifetime_ms,
-        }
     }
 
     /// Whether the own node is among the nodes nearest to `location`, given those that are nearer.

@@ -14,6 +14,7 @@ use crate::records::{AGE_MAX_MS, RecordId, remaining_ms};
 use crate::rpc::{Pending, Rtt, Tag};
 use crate::rules::Rule;
 use crate::time::Instant;
+use crate::wire::MESSAGE_LEN_MAX;
 use crate::wire::datagram::{Body, Contact, Datagram, Denial, PutOutcome};
 use crate::wire::record::{Copy as RecordCopy, Kinds, Record};
 
@@ -304,14 +305,20 @@ impl<P: Plan> Dht<P> {
             (Tag::Put { visit }, Body::Stored { outcome, .. }) => {
                 self.on_stored(visit, contact, outcome);
             }
-            (Tag::Send { visit }, Body::Delivered { accepted, .. }) => {
-                if let Some(op) = self.visits.get(visit).map(|visit| visit.op) {
-                    self.finish(
-                        op,
-                        OpResult::Sent {
-                            accepted: *accepted,
-                        },
-                    );
+            (
+                Tag::Send { visit },
+                Body::Delivered {
+                    accepted, bytes, ..
+                },
+            ) => {
+                if bytes.len() > MESSAGE_LEN_MAX {
+                    self.dropped.count(Rule::Overlong);
+                    self.give_up(pending);
+                } else if let Some(op) = self.visits.get(visit).map(|visit| visit.op) {
+                    let accepted = *accepted;
+                    self.finish(op, OpResult::Sent { accepted });
+                    // Without room for it the sender hears only that it arrived.
+                    let _ = self.keep_answer(op, &contact.id, bytes);
                 }
             }
             (Tag::HandOver { .. }, Body::Stored { .. }) => self.on_handed_over(),

@@ -20,7 +20,7 @@ use crate::wire::datagram::{
     Body, CONTACT_LEN, Contact, Datagram, Denial, HAVE_ROOM, Proof, PutOutcome, Token, Transaction,
 };
 use crate::wire::record::{Kinds, Record};
-use crate::wire::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX, PING_LEN, REQUEST_LEN_MIN};
+use crate::wire::{DATAGRAM_LEN_MAX, PING_LEN, REQUEST_LEN_MIN};
 
 use super::ops::Job;
 use super::{Dht, Notice};
@@ -81,11 +81,17 @@ enum Answer {
     Denied(Denial),
 }
 
-/// A message that was taken: its request may be repeated. Opaque, named by memory plans alone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Recent {
-    transaction: Transaction,
-    from: PackedAddr,
+impl Reply {
+    /// The acknowledgement of a message that was taken.
+    pub(super) const fn delivered(to: PackedAddr, transaction: Transaction, token: Token) -> Self {
+        let answer = Answer::Delivered { accepted: true };
+        Self {
+            to,
+            transaction,
+            token,
+            answer,
+        }
+    }
 }
 
 impl<P: Plan> Dht<P> {
@@ -125,7 +131,10 @@ impl<P: Plan> Dht<P> {
                 if proven =>
             {
                 self.on_proven(contact);
-                self.answer(&contact, datagram.transaction, &datagram.body)
+                match self.carry_out(&contact, datagram.transaction, &datagram.body) {
+                    Some(answer) => answer,
+                    None => return,
+                }
             }
             Body::FindNode { .. }
             | Body::Get { .. }
@@ -148,17 +157,27 @@ impl<P: Plan> Dht<P> {
             token,
             answer,
         };
+        self.queue(reply);
+    }
+
+    /// Queues a reply; a full queue drops it.
+    pub(super) fn queue(&mut self, reply: Reply) {
         if self.replies.push_back(reply).is_err() {
             self.dropped.count(Rule::Full);
         }
     }
 
-    /// Carries out a request of a node whose address is proven.
-    fn answer(&mut self, from: &Contact, transaction: Transaction, body: &Body<'_>) -> Answer {
+    /// Carries out a request of a node whose address is proven; `None`: the reply comes later.
+    fn carry_out(
+        &mut self,
+        from: &Contact,
+        transaction: Transaction,
+        body: &Body<'_>,
+    ) -> Option<Answer> {
         if let Body::FindNode { target: key } | Body::Get { key, .. } = *body {
             self.on_asked(from, &key);
         }
-        match *body {
+        Some(match *body {
             Body::FindNode { target } => Answer::Nodes { target },
             Body::Get {
                 key,
@@ -197,7 +216,7 @@ impl<P: Plan> Dht<P> {
                 }
             },
             Body::Send { key, bytes } => Answer::Delivered {
-                accepted: self.on_message(from, transaction, key, bytes),
+                accepted: self.on_message(from, transaction, key, bytes)?,
             },
             Body::Have { told } => Answer::Lacks {
                 lacks: self.lacking(told).to_be_bytes(),
@@ -209,7 +228,7 @@ impl<P: Plan> Dht<P> {
             | Body::Delivered { .. }
             | Body::Lacks { .. }
             | Body::Denied { .. } => Answer::Denied(Denial::Unsupported),
-        }
+        })
     }
 
     /// Offers a record to the own store.
@@ -257,48 +276,15 @@ impl<P: Plan> Dht<P> {
         }
     }
 
-    /// Takes an application message, once however often its request is repeated.
-    fn on_message(
-        &mut self,
-        from: &Contact,
-        transaction: Transaction,
-        key: Option<Key>,
-        bytes: &[u8],
-    ) -> bool {
-        let recent = Recent {
-            transaction,
-            from: from.addr,
-        };
-        if self.recent.iter().any(|&taken| taken == recent) {
-            return true;
-        }
-        let taken = self.take_message(*from, key, bytes);
-        if taken {
-            if self.recent.is_full() {
-                self.recent.remove(0);
-            }
-            // Full only when the plan has no places at all.
-            let _ = self.recent.push(recent);
-        }
-        taken
-    }
-
-    /// Takes a message to a key of which this node itself is the nearest.
-    pub(super) fn deliver_own(&mut self, key: Key, blob: crate::bounded::BlobId) -> bool {
-        let mut bytes = [0; MESSAGE_LEN_MAX];
-        let len = self.parked.get(blob).and_then(|message| {
-            bytes.get_mut(..message.len())?.copy_from_slice(message);
-            Some(message.len())
-        });
-        let addr = self.own_addr().map_or(self.listen, PackedAddr::from);
-        let message = len.and_then(|len| bytes.get(..len));
-        message.is_some_and(|m| self.take_message(Contact { id: self.id, addr }, Some(key), m))
-    }
-
     /// The next datagram to send: where to, and its length in `buf`, which needs
     /// [`DATAGRAM_LEN_MAX`] bytes; with less, what does not fit is dropped.
     pub fn poll_send(&mut self, buf: &mut [u8]) -> Option<(SocketAddr, usize)> {
-        while let Some(reply) = self.replies.pop_front() {
+        loop {
+            // Without room for it the first of the others goes first.
+            self.acknowledge();
+            let Some(reply) = self.replies.pop_front() else {
+                break;
+            };
             if let Some(to) = reply.to.to_socket_addr()
                 && let Some(len) = self.encode_reply(&reply, buf)
             {
@@ -401,7 +387,7 @@ impl<P: Plan> Dht<P> {
                 Body::Delivered {
                     observed,
                     accepted,
-                    bytes: &[],
+                    bytes: self.answer_to(&observed, &reply.transaction),
                 },
                 buf,
             ),
@@ -552,12 +538,12 @@ impl<P: Plan> Dht<P> {
                 }
             }
             Tag::Send { visit } => {
-                let (Job::Send(blob), _, target) = self.job_of(visit)? else {
+                let (Job::Send(letter), _, target) = self.job_of(visit)? else {
                     return None;
                 };
                 Body::Send {
                     key: Some(target),
-                    bytes: self.parked.get(*blob)?,
+                    bytes: self.parked.get(letter.blob)?,
                 }
             }
             Tag::Have => Body::Have {

@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 
 use crate::addr::is_local;
 use crate::bounded::{BlobId, Blobs, Handle, List};
-use crate::id::{ID_BYTES, UserId, extend_prefix};
+use crate::id::{ID_BYTES, NodeId, UserId, extend_prefix};
 use crate::lookup::{Candidate, Lookup, Patience, Said, State, Step};
 use crate::overlay::{K, Overlay, REPLICATION};
 use crate::plan::Plan;
@@ -19,7 +19,9 @@ use crate::wire::RECORD_LEN_MAX;
 use crate::wire::datagram::Contact;
 use crate::wire::record::{Kind, Record};
 
+use super::messages::Letter;
 use super::ops::{Get, Job, OpResult, Owner, Put, Tally};
+use super::values::is_asked_for;
 use super::{Dht, QUORUM};
 
 /// How deep a full key is followed into its shards, for reading and writing.
@@ -116,6 +118,18 @@ pub struct Value {
     pub(super) blob: BlobId,
     pub(super) sequence: u64,
     page: u16,
+}
+
+impl Value {
+    /// The answer to a message, in the place of a value: its blob is the node that answered and the answer.
+    pub(super) const fn answer(op: Handle, blob: BlobId) -> Self {
+        Self {
+            op,
+            blob,
+            sequence: 0,
+            page: 0,
+        }
+    }
 }
 
 /// One location of an operation; opaque, named by memory plans alone.
@@ -379,9 +393,9 @@ impl<P: Plan> Dht<P> {
             }
             Job::Get(_) => self.work_get(handle),
             Job::Put(_) => self.work_put(handle),
-            Job::Send(blob) => {
-                let blob = *blob;
-                self.work_send(handle, blob);
+            Job::Send(letter) => {
+                let letter = *letter;
+                self.work_send(handle, letter);
             }
             Job::Leave(_) | Job::Done(_) => {}
         }
@@ -532,7 +546,7 @@ impl<P: Plan> Dht<P> {
         let Some(op) = self.ops.get_mut(visit.op) else {
             return;
         };
-        let (op_handle, location) = (visit.op, *visit.lookup.target());
+        let (op_handle, location, root) = (visit.op, *visit.lookup.target(), op.target);
         let Job::Get(get) = &mut op.job else { return };
         let held = self.records.read(self.now, &location, get.kinds, 0);
         if op.owner != Some(Owner::Application) {
@@ -544,11 +558,14 @@ impl<P: Plan> Dht<P> {
         visit.own_after = None;
         for held in held {
             visit.found = true;
-            if let Ok(record) = Record::decode(held.bytes) {
+            if let Ok(record) = Record::decode(held.bytes)
+                && is_asked_for::<P>(get, &root, &record)
+            {
                 let (values, parked) = (&mut self.values, &mut self.parked);
                 get.complete &= keep_value::<P>(values, parked, op_handle, &record, &mut get.count);
             }
         }
+        self.end_if_found(op_handle);
     }
 
     /// Keeps a verified record for a get of the application.
@@ -556,7 +573,12 @@ impl<P: Plan> Dht<P> {
         let Some(op) = self.ops.get_mut(op_handle) else {
             return;
         };
+        let root = op.target;
         let Job::Get(get) = &mut op.job else { return };
+        if !is_asked_for::<P>(get, &root, record) {
+            self.dropped.count(Rule::Key);
+            return;
+        }
         let (values, parked) = (&mut self.values, &mut self.parked);
         if record.kind == Kind::Value
             && !keep_value::<P>(values, parked, op_handle, record, &mut get.count)
@@ -564,6 +586,7 @@ impl<P: Plan> Dht<P> {
             get.complete = false;
             self.dropped.count(Rule::Full);
         }
+        self.end_if_found(op_handle);
     }
 
     // --- put ---
@@ -672,14 +695,15 @@ impl<P: Plan> Dht<P> {
             | OpResult::Got { .. }
             | OpResult::Put { .. }
             | OpResult::Sent { .. }
+            | OpResult::NotFound
             | OpResult::TimedOut => self.finish(visit.op, result),
         }
     }
 
     // --- send ---
 
-    /// Sends to the nearest that answered, which may be this node.
-    fn work_send(&mut self, handle: Handle, blob: BlobId) {
+    /// Sends to the nearest that answered, which may be this node; or to the one node that it is for.
+    fn work_send(&mut self, handle: Handle, letter: Letter) {
         let Some(visit) = self.visits.get(handle) else {
             return;
         };
@@ -688,16 +712,21 @@ impl<P: Plan> Dht<P> {
             return;
         }
         let (op, key) = (visit.op, *visit.lookup.target());
+        let is_it = |id: &NodeId| id.as_bytes() == key.as_bytes();
         let nearest = candidates
-            .find(|c| c.state == State::Answered)
+            .find(|c| c.state == State::Answered && (!letter.to_node || is_it(&c.contact.id)))
             .map(|c| c.contact);
         match nearest.filter(|c| self.overlay.is_nearer(&key, &c.id, &self.id)) {
             Some(contact) => {
                 self.request_work(handle, &contact, Tag::Send { visit: handle });
             }
+            None if letter.to_node && !is_it(&self.id) => self.finish(op, OpResult::NotFound),
             None => {
-                let accepted = self.deliver_own(key, blob);
-                self.finish(op, OpResult::Sent { accepted });
+                // It ends when the message was polled, and needs no visit until then.
+                self.drop_visits(op);
+                if !self.deliver_own(op, key, letter) {
+                    self.finish(op, OpResult::Sent { accepted: false });
+                }
             }
         }
     }

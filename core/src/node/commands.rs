@@ -9,7 +9,7 @@ use super::Node;
 use crate::dht::{OpId, Owner};
 use crate::id::Key;
 use crate::name::Handle;
-use crate::output::{Busy, CommandError, QueryId};
+use crate::output::{AnswerError, Busy, CommandError, QueryId, Recipient};
 use crate::plan::Plan;
 use crate::time::Instant;
 use crate::wire::record::{Kind, Kinds};
@@ -203,6 +203,55 @@ impl<P: Plan> Node<P> {
         ttl_s: u32,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
+        self.put_signed(now, key, value, None, ttl_s, within_ms)
+    }
+
+    /// As [`put`](Self::put), if the value of this user at `key` is the one with the sequence `seen` (0: there is none),
+    /// as [`crate::output::Event::Value`] told it; it gets the next one. Otherwise it ends with `Older` and the sequence
+    /// that somebody holds. See [`Dht::replace`](crate::dht::Dht::replace).
+    ///
+    /// # Errors
+    /// As [`put`](Self::put); [`CommandError::Full`] when there is no next sequence.
+    pub fn put_if(
+        &mut self,
+        now: Instant,
+        key: Key,
+        value: &[u8],
+        seen: u64,
+        ttl_s: u32,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        let next = seen.checked_add(1).ok_or(CommandError::Full)?;
+        self.put_signed(now, key, value, Some(next), ttl_s, within_ms)
+    }
+
+    /// Stores an immutable value at the key that is its hash, and tells that key. Ends like [`put`](Self::put).
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn put_value(
+        &mut self,
+        now: Instant,
+        value: &[u8],
+        ttl_s: u32,
+        within_ms: u32,
+    ) -> Result<(Key, QueryId), CommandError> {
+        let key = Key::of_value::<P::Crypto>(value);
+        let query = self.put_signed(now, key, value, None, ttl_s, within_ms)?;
+        Ok((key, query))
+    }
+
+    /// Signs and stores a value, with a sequence that the caller chose or the next one.
+    #[inline(never)]
+    fn put_signed(
+        &mut self,
+        now: Instant,
+        key: Key,
+        value: &[u8],
+        sequence: Option<u64>,
+        ttl_s: u32,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
         self.ready(now)?;
         if value.len() > PAYLOAD_LEN_MAX {
             return Err(CommandError::ValueTooLong);
@@ -210,14 +259,15 @@ impl<P: Plan> Node<P> {
         let mut record = [0; RECORD_LEN_MAX];
         let len = self
             .timeline
-            .sign_value(now, &key, value, ttl_s, &mut record)?;
+            .sign_value(now, &key, value, sequence, ttl_s, &mut record)?;
         let record = record.get(..len).unwrap_or_default();
-        let op = self
-            .dht
-            .put(now, record, Owner::Application, within_ms)
-            .map_err(|Busy| CommandError::Busy);
+        let owner = Owner::Application;
+        let op = match sequence {
+            Some(_) => self.dht.replace(now, record, owner, within_ms),
+            None => self.dht.put(now, record, owner, within_ms),
+        };
         self.settle(now);
-        op.map(OpId::query)
+        op.map(OpId::query).map_err(|Busy| CommandError::Busy)
     }
 
     /// Reads the values at `key`: yields an [`crate::output::Event::Value`] for each author, the newest of each, and ends with
@@ -242,14 +292,33 @@ impl<P: Plan> Node<P> {
         op.map(OpId::query)
     }
 
-    /// Sends a message to the node nearest to `key`. Ends with `Delivered` or `NotFound`.
+    /// Reads an immutable value: yields one [`crate::output::Event::Value`] that hashes to `key`, whoever put it there, and
+    /// ends with `Found` or `NotFound`.
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    pub fn get_value(
+        &mut self,
+        now: Instant,
+        key: Key,
+        within_ms: u32,
+    ) -> Result<QueryId, CommandError> {
+        self.ready(now)?;
+        let op = self.dht.get_value(now, key, within_ms);
+        self.settle(now);
+        op.map(OpId::query).map_err(|Busy| CommandError::Busy)
+    }
+
+    /// Sends a message to the node nearest to a key, or to the node of that id and no other: see
+    /// [`Dht::send`](crate::dht::Dht::send). Yields an [`crate::output::Event::Answer`] if there is one, and ends with
+    /// `Delivered` or `NotFound`.
     ///
     /// # Errors
     /// [`CommandError::ValueTooLong`], [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn send(
         &mut self,
         now: Instant,
-        key: Key,
+        to: Recipient,
         bytes: &[u8],
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
@@ -259,10 +328,19 @@ impl<P: Plan> Node<P> {
         }
         let op = self
             .dht
-            .send(now, key, bytes, Owner::Application, within_ms)
+            .send(now, to, bytes, Owner::Application, within_ms)
             .map_err(|Busy| CommandError::Busy);
         self.settle(now);
         op.map(OpId::query)
+    }
+
+    /// Answers the message whose [`Output::Event`](crate::output::Output::Event) came last, until the next output is
+    /// asked for: see [`Dht::answer`](crate::dht::Dht::answer).
+    ///
+    /// # Errors
+    /// See [`AnswerError`]; the message is acknowledged without an answer then.
+    pub fn answer(&mut self, bytes: &[u8]) -> Result<(), AnswerError> {
+        self.dht.answer(bytes)
     }
 
     /// As [`Self::advance`], for commands.

@@ -87,6 +87,7 @@ impl<P: Plan> Timeline<P> {
             | OpResult::Joined { .. }
             | OpResult::Found { .. }
             | OpResult::Sent { .. }
+            | OpResult::NotFound
             | OpResult::TimedOut => Ended::Left,
         };
         self.end(now, done.owner, ended);

@@ -160,7 +160,8 @@ impl<P: Plan> Timeline<P> {
             .following(now, &self.state, &mut self.names, whose, until)
     }
 
-    /// Signs a value of the application into `buf`, and returns its length.
+    /// Signs a value of the application into `buf`, with the sequence that it chose or the next one, and returns its
+    /// length.
     ///
     /// # Errors
     /// [`CommandError::ValueTooLong`]; [`CommandError::Recovering`] or [`CommandError::StorageFailed`] while nothing may
@@ -170,6 +171,7 @@ impl<P: Plan> Timeline<P> {
         now: Instant,
         key: &Key,
         value: &[u8],
+        sequence: Option<u64>,
         ttl_s: u32,
         buf: &mut [u8],
     ) -> Result<usize, CommandError> {
@@ -182,7 +184,7 @@ impl<P: Plan> Timeline<P> {
             page: 0,
             lifetime_ms: ttl_s.saturating_mul(1_000),
         };
-        let len = self.state.me.sign_bytes(now, &about, value, buf);
+        let len = self.state.me.sign_as(now, &about, sequence, value, buf);
         len.ok_or(CommandError::ValueTooLong)
     }
 

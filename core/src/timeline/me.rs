@@ -2,7 +2,7 @@
 //!
 //! Owns the identity, the settings, the generator of the timeline, the date, and the sequence of the user's records.
 //! What is said in a record is decided elsewhere. Invariant: no two different records of this user carry one
-//! sequence, and nothing is signed once the storage has failed or before the log's numbers are known.
+//! sequence, but values for which the application chose it, and nothing is signed once the storage has failed or before the log's numbers are known.
 
 use serde::Serialize;
 
@@ -253,6 +253,18 @@ impl<P: Plan> Me<P> {
         payload: &[u8],
         buf: &mut [u8],
     ) -> Option<usize> {
+        self.sign_as(now, about, None, payload, buf)
+    }
+
+    /// As [`Me::sign_bytes`], with the sequence that the application chose for a value of its own, if it did.
+    pub fn sign_as(
+        &mut self,
+        now: Instant,
+        about: &About,
+        sequence: Option<u64>,
+        payload: &[u8],
+        buf: &mut [u8],
+    ) -> Option<usize> {
         if self.mute {
             return None;
         }
@@ -261,14 +273,16 @@ impl<P: Plan> Me<P> {
         if issued_ms == 0 {
             lifetime_ms = lifetime_ms.min(LIFETIME_UNDATED_MS);
         }
-        self.sequence = self.sequence.saturating_add(1).max(issued_ms);
+        if sequence.is_none() {
+            self.sequence = self.sequence.saturating_add(1).max(issued_ms);
+        }
         let draft = Draft {
             kind: about.kind,
             key: about.key,
             author: self.user,
             subject: about.subject,
             page: about.page,
-            sequence: self.sequence,
+            sequence: sequence.unwrap_or(self.sequence),
             issued_ms,
             lifetime_ms,
         };

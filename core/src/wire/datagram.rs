@@ -81,7 +81,7 @@ pub enum Body<'a> {
     },
     /// Request: deliver an application message. Needs a valid token.
     Send {
-        /// The key that it is for; `None` when it is for this very node.
+        /// The key that it is for; the id of the receiver, or `None`, when it is for this very node.
         key: Option<Key>,
         /// At most [`super::MESSAGE_LEN_MAX`] bytes.
         bytes: &'a [u8],

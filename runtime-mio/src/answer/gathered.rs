@@ -28,6 +28,8 @@ pub struct Gathered {
     pub(super) profile: Option<Profile>,
     pub(super) contacts: Vec<Contact>,
     pub(super) values: Vec<Value>,
+    /// What the node that got a message answered.
+    pub(super) answer: Option<Vec<u8>>,
     pub(super) len: usize,
     pub(super) overflowed: bool,
 }
@@ -68,6 +70,7 @@ impl Gathered {
             profile: None,
             contacts: Vec::new(),
             values: Vec::new(),
+            answer: None,
             len: 0,
             overflowed: false,
         }
@@ -77,7 +80,7 @@ impl Gathered {
     pub fn on_event(&mut self, event: &Event<'_>) {
         let text_len = if let Event::Post { text, .. } = event {
             text.len()
-        } else if let Event::Value { bytes, .. } = event {
+        } else if let Event::Value { bytes, .. } | Event::Answer { bytes, .. } = event {
             bytes.len().saturating_mul(3)
         } else {
             0
@@ -140,8 +143,9 @@ impl Gathered {
                     "hex": hex(bytes),
                 }));
             }
+            Event::Answer { bytes, .. } => self.answer = Some(bytes.to_vec()),
             Event::QueryDone { .. }
-            | Event::Message { .. }
+            | Event::Message(_)
             | Event::NeighbourUp { .. }
             | Event::NeighbourDown { .. }
             | Event::ResponsibilityChanged { .. }

@@ -363,7 +363,7 @@ fn every_outcome_has_the_exit_code_of_the_contract() {
     }
     for (command, outcome, exit) in [
         (&put, stored(4), Exit::Partial),
-        (&put, Outcome::Older, Exit::Partial),
+        (&put, Outcome::Older { sequence: 9 }, Exit::Partial),
         (&put, Outcome::Full, Exit::Full),
         (&text(), Outcome::StorageFailed, Exit::Full),
         (&follow, Outcome::NotFound, Exit::NotFound),
@@ -373,6 +373,28 @@ fn every_outcome_has_the_exit_code_of_the_contract() {
         assert_eq!(after(command, &[], &[outcome]).exit, exit, "{outcome:?}");
     }
     assert_eq!(after(&follow, &[], &[]).exit, Exit::Partial);
+}
+
+#[test]
+fn the_answer_to_a_message_is_text_or_digits() {
+    let key = NamedKey::new("k");
+    let send = Command::Send {
+        key: key.clone(),
+        text: "t".into(),
+    };
+    for (bytes, fields) in [
+        (&b"yes"[..], r#""answer":"yes","answer_hex":"796573""#),
+        (&[0xff][..], r#""answer":null,"answer_hex":"ff""#),
+    ] {
+        let answered = Event::Answer {
+            query: QUERY,
+            from: NodeId::from_bytes([1; 32]),
+            bytes,
+        };
+        let answer = after(&send, &[answered], &[Outcome::Delivered { accepted: true }]);
+        let body = format!(r#"{{"v":1,"key":"{}","accepted":true,{fields}}}"#, key.key);
+        assert_eq!((answer.exit, answer.body.to_string()), (Exit::Ok, body));
+    }
 }
 
 #[test]

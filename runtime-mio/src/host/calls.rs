@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use strandline_core::name::Handle;
-use strandline_core::output::{CommandError, QueryId};
+use strandline_core::output::{CommandError, QueryId, Recipient};
 use strandline_core::time::Instant;
 
 use super::{Application, CALLS_PER_TURN, Host};
@@ -51,7 +51,9 @@ impl Host {
                 one(node.put(now, key.key, value.as_bytes(), *ttl_s, within))
             }
             Command::Get { key } => one(node.get(now, key.key, within)),
-            Command::Send { key, text } => one(node.send(now, key.key, text.as_bytes(), within)),
+            Command::Send { key, text } => {
+                one(node.send(now, Recipient::Key(key.key), text.as_bytes(), within))
+            }
             Command::Export => {
                 let handle = Handle::of(self.me.person.name, &self.me.person.user);
                 let posts = node.timeline(now, Some(&handle), within);

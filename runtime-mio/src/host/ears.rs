@@ -76,8 +76,9 @@ impl Ears {
             self.desk.on_event(query, event);
             return;
         }
-        if let Event::Message { from, bytes, .. } = event {
-            log::info!("message from {from}: {}", String::from_utf8_lossy(bytes));
+        if let Event::Message(message) = event {
+            let text = String::from_utf8_lossy(message.bytes);
+            log::info!("message from {}: {text}", message.from);
         } else if let Event::StorageFailed = event {
             self.trouble(Trouble::StorageFailed);
         } else if let Event::Forked = event {

@@ -10,11 +10,11 @@ use std::net::{IpAddr, SocketAddr};
 use strandline_core::config::{Config, Identity};
 use strandline_core::crypto::SecretKey;
 use strandline_core::drive::{Handler, Transport, drain};
-use strandline_core::id::Key;
+use strandline_core::id::{Key, NodeId};
 use strandline_core::name::{Handle, Name};
 use strandline_core::node::Node;
 use strandline_core::output::{
-    CommandError, Event, PersistId, QueryId, Restored, Stored, StreamId,
+    CommandError, Event, PersistId, QueryId, Recipient, Restored, Stored, StreamId,
 };
 use strandline_core::plan::{Board, Plan, Server};
 use strandline_core::rng::Seed;
@@ -323,7 +323,13 @@ impl Host {
                 node.put(now, key, script.bytes(), ttl_s, within_ms)
             }
             12 => node.get(now, script.key(), within_ms),
-            _ => node.send(now, script.key(), script.bytes(), within_ms),
+            _ => {
+                let to = match command / 14 % 2 {
+                    0 => Recipient::Key(script.key()),
+                    _ => Recipient::Node(NodeId::from_bytes(*script.key().as_bytes())),
+                };
+                node.send(now, to, script.bytes(), within_ms)
+            }
         })
     }
 

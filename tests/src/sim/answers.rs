@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use strandline_core::id::{Key, NodeId, UserId};
 use strandline_core::output::{
-    ChosenBy, CommandError, Event, Outcome, Person, QueryId, Relation, Unreached, Via,
+    ChosenBy, CommandError, Event, Outcome, Person, QueryId, Recipient, Relation, Unreached, Via,
 };
 
 use super::node::Command;
@@ -87,6 +87,8 @@ pub struct Answer {
     pub people: Vec<(Person, Relation)>,
     /// Values: author, sequence, bytes.
     pub values: Vec<(UserId, u64, Vec<u8>)>,
+    /// The answers to messages: who answered, and what.
+    pub answers: Vec<(NodeId, Vec<u8>)>,
     /// Contacts: id, address, hops.
     pub contacts: Vec<(NodeId, SocketAddr, u8)>,
     /// The profile.
@@ -108,6 +110,7 @@ impl Answer {
             missing: Vec::new(),
             people: Vec::new(),
             values: Vec::new(),
+            answers: Vec::new(),
             contacts: Vec::new(),
             profile: None,
         }
@@ -147,8 +150,8 @@ pub enum Notice {
     Message {
         /// The node that sent it.
         from: NodeId,
-        /// To which key.
-        key: Option<Key>,
+        /// To which key, or to this very node.
+        to: Recipient,
         /// The message.
         bytes: Vec<u8>,
     },
@@ -190,6 +193,8 @@ pub enum Heard {
     Profile(QueryId, ShownProfile),
     /// A value.
     Value(QueryId, UserId, u64, Vec<u8>),
+    /// The answer to a message.
+    Answer(QueryId, NodeId, Vec<u8>),
     /// A contact.
     Contact(QueryId, NodeId, SocketAddr, u8),
     /// The end of a command.
@@ -203,16 +208,12 @@ impl Heard {
     #[must_use]
     pub fn of(event: Event<'_>) -> Self {
         match event {
-            Event::Message {
-                from,
-                addr: _,
-                key,
-                bytes,
-            } => Self::Notice(Notice::Message {
-                from,
-                key,
-                bytes: bytes.to_vec(),
+            Event::Message(message) => Self::Notice(Notice::Message {
+                from: message.from,
+                to: message.to,
+                bytes: message.bytes.to_vec(),
             }),
+            Event::Answer { query, from, bytes } => Self::Answer(query, from, bytes.to_vec()),
             Event::NeighbourUp { id, addr: _ } => Self::Notice(Notice::NeighbourUp(id)),
             Event::NeighbourDown { id } => Self::Notice(Notice::NeighbourDown(id)),
             Event::ResponsibilityChanged { prefix_bits } => {
@@ -303,6 +304,7 @@ impl Heard {
             | Self::Person(query, ..)
             | Self::Profile(query, _)
             | Self::Value(query, ..)
+            | Self::Answer(query, ..)
             | Self::Contact(query, ..)
             | Self::Done(query, _) => Some(*query),
             Self::Notice(_) => None,

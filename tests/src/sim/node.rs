@@ -12,7 +12,8 @@ use strandline_core::id::{Key, NodeId, UserId};
 use strandline_core::name::Handle;
 use strandline_core::node::{Node, Stats};
 use strandline_core::output::{
-    Busy, CommandError, ConfigError, Damaged, PersistId, QueryId, Restored, Stored, StreamId,
+    Busy, CommandError, ConfigError, Damaged, PersistId, QueryId, Recipient, Restored, Stored,
+    StreamId,
 };
 use strandline_core::plan::{Board, Plan, Server};
 use strandline_core::rng::Seed;
@@ -320,6 +321,6 @@ fn begin<P: Plan>(
         Command::Lookup(key) => node.lookup(now, *key, within_ms),
         Command::Put { key, value, ttl_s } => node.put(now, *key, value, *ttl_s, within_ms),
         Command::Get(key) => node.get(now, *key, within_ms),
-        Command::Send { key, bytes } => node.send(now, *key, bytes, within_ms),
+        Command::Send { key, bytes } => node.send(now, Recipient::Key(*key), bytes, within_ms),
     }
 }

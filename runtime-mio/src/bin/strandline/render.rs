@@ -62,6 +62,10 @@ pub fn answer(command: &str, exit: Exit, body: &Value, style: Style) -> Shown {
                     "the node nearest to the key was reached, and did not take it\n".to_owned()
                 }
             };
+            if body.get("answer").is_some() {
+                let answer = bytes(body, "answer", "answer_hex");
+                let _ = writeln!(shown.out, "it answered: {answer}");
+            }
         }
         _ => shown.out = object(body, style),
     }
@@ -183,13 +187,17 @@ fn values(body: &Value, style: Style) -> String {
             let author = text(value, "author");
             let _ = writeln!(out, "{}", style.paint.ink(Ink::Dim, author));
         }
-        let bytes = match value.get("value") {
-            Some(Value::String(bytes)) => harmless(bytes).into_owned(),
-            Some(_) | None => format!("0x{}", text(value, "hex")),
-        };
-        let _ = writeln!(out, "{bytes}");
+        let _ = writeln!(out, "{}", bytes(value, "value", "hex"));
     }
     out
+}
+
+/// Bytes of somebody else: as text if they are text, else in hexadecimal digits.
+fn bytes(of: &Value, as_text: &str, as_hex: &str) -> String {
+    match of.get(as_text) {
+        Some(Value::String(bytes)) => harmless(bytes).into_owned(),
+        Some(_) | None => format!("0x{}", text(of, as_hex)),
+    }
 }
 
 /// Says who else has the name that was asked for, and whom the answer is about.
@@ -447,6 +455,22 @@ mod tests {
         assert!(
             notes.contains("the others are bob~33334444, bob~55556666."),
             "{notes}"
+        );
+    }
+
+    #[test]
+    fn the_answer_to_a_message_is_shown_and_does_no_harm() {
+        let sent = |body| out("send", &body);
+        let delivered = "delivered to the node nearest to the key\n";
+        assert_eq!(sent(json!({"v": 1, "accepted": true})), delivered);
+        assert_eq!(
+            sent(json!({"v": 1, "accepted": true, "answer": "yes\u{1b}[2J", "answer_hex": "79"})),
+            format!("{delivered}it answered: {}\n", harmless("yes\u{1b}[2J"))
+        );
+        assert!(!harmless("yes\u{1b}[2J").contains('\u{1b}'));
+        assert_eq!(
+            sent(json!({"v": 1, "accepted": true, "answer": null, "answer_hex": "ff"})),
+            format!("{delivered}it answered: 0xff\n")
         );
     }
 

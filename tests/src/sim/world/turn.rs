@@ -464,6 +464,7 @@ impl World {
             Heard::Value(_, author, sequence, bytes) => {
                 answer.values.push((author, sequence, bytes));
             }
+            Heard::Answer(_, from, bytes) => answer.answers.push((from, bytes)),
             Heard::Contact(_, id, addr, hops) => answer.contacts.push((id, addr, hops)),
             Heard::Done(_, outcome) => {
                 self.open.remove(&(host.0, query));
