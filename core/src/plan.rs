@@ -222,7 +222,7 @@ impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Board<C, O> {
     type Newcomers = Fixed<NodeId, 2>;
     type Votes = Fixed<Vote, 3>;
 
-    type Posts = Arena<2_944, 18>;
+    type Posts = Arena<2_880, 18>;
     type PostsPending = Fixed<Option<log::Pending>, 2>;
     type Persists = Fixed<Option<persist::Entry>, 4>;
     type Followed = Fixed<Slot<Followed>, 4>;
