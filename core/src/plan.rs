@@ -173,7 +173,7 @@ pub trait Plan: Sized + 'static {
 /// The contacts of a board that is in a network of Kademlia nodes.
 pub type BoardTable = Kademlia<Fixed<Entry, 40>, Fixed<Spare, 1>, Fixed<Silent, 2>>;
 /// The contacts of a board that is in a network of Chord nodes.
-pub type BoardRing = Chord<Fixed<Entry, 40>, Fixed<Silent, 2>>;
+pub type BoardRing = Chord<Fixed<Entry, 39>, Fixed<Silent, 2>>;
 /// The contacts of a server that is in a network of Kademlia nodes.
 #[cfg(feature = "alloc")]
 pub type ServerTable = Kademlia<Grown<Entry, 5_120>, Grown<Spare, 128>, Grown<Silent, 256>>;

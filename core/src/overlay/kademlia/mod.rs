@@ -75,8 +75,8 @@ pub struct Kademlia<L, S, F> {
     filling: bool,
     /// Nearest neighbours may differ from those told.
     neighbours_changed: bool,
-    /// See [`Kademlia::responsible_bits`].
-    responsible_told: u16,
+    /// See [`Kademlia::responsible_bits`]; more than fit are never shared.
+    responsible_told: u8,
 }
 
 impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S, F> {
@@ -354,10 +354,11 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
 
     fn pop_responsibility(&mut self) -> Option<Responsibility> {
         let prefix_bits = self.responsible_bits();
-        if prefix_bits == self.responsible_told {
+        let telling = u8::try_from(prefix_bits).unwrap_or(u8::MAX);
+        if telling == self.responsible_told {
             return None;
         }
-        self.responsible_told = prefix_bits;
+        self.responsible_told = telling;
         Some(Responsibility::Radius { prefix_bits })
     }
 }
