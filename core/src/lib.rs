@@ -52,7 +52,8 @@
 //! # Features
 //! * `alloc` (default): the `Server` plan, on hashbrown and `Vec`. Without it nothing here allocates.
 //!
-//! Every byte on the wire is described in `PROTOCOL.md`, the layers in `ARCHITECTURE.md`.
+//! How to build something on it is in [`embedding`]; every byte on the wire is described in `PROTOCOL.md`, the layers in
+//! `ARCHITECTURE.md`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -67,6 +68,9 @@ pub mod config;
 pub mod crypto;
 pub mod dht;
 pub mod drive;
+#[cfg(feature = "alloc")]
+#[doc = include_str!("../EMBEDDING.md")]
+pub mod embedding {}
 pub mod id;
 pub mod lookup;
 pub mod name;
