@@ -9,7 +9,7 @@
 use crate::addr::source_of;
 use crate::bounded::List;
 use crate::id::{Key, NodeId};
-use crate::overlay::{Change, K, Nearest, Overlay, REPLICATION};
+use crate::overlay::{Change, Nearest, Overlay, REPLICATION};
 use crate::plan::Plan;
 use crate::records::{Held, Offer, RecordId};
 use crate::rpc::{Repeat, Tag};
@@ -33,7 +33,7 @@ pub const SOON_MS: u64 = 6_000;
 const SOON_JITTER_PERCENT: u32 = 60;
 /// A changed neighbourhood does not begin a round sooner than this after the last one, in ms.
 pub const REST_MS: u64 = 30 * 1_000;
-/// So many newcomers among the nearest [`K`] are a changed neighbourhood. Each alone is handed its records over.
+/// So many newcomers among the nearest [`K`](crate::overlay::K) are a changed neighbourhood. Each alone is handed its records over.
 pub const NEWCOMERS: u8 = 4;
 /// The pause between two steps that are not brought on by an answer, in ms.
 pub const PAUSE_MS: u64 = 20;
@@ -510,7 +510,8 @@ impl<P: Plan> Dht<P> {
         let records = &self.records;
         let room = records.len() < records.capacity()
             && records.used_bytes() + RECORD_LEN_MAX <= records.bytes_max();
-        count < P::RECORDS_PER_LOCATION && (room || self.overlay.nearer_than_own(location, K) < K)
+        count < P::RECORDS_PER_LOCATION
+            && (room || self.overlay.nearer_than_own(location, P::Overlay::NEAR) < P::Overlay::NEAR)
     }
 }
 

@@ -45,7 +45,7 @@ const PAGES: usize = 4_096;
 
 /// Events in the order of their times.
 ///
-/// A calendar: what is due on the current page lies in a small heap, what is due on the next [`PAGES`] in a list
+/// A calendar: what is due on the current page lies in a small heap, what is due on the next `PAGES` in a list
 /// each, unsorted until its page comes, and the rest in one large heap. Most events are datagrams, which are due
 /// within a second: they cost a push and a sort among the few of their millisecond.
 pub struct Queue<E> {
