@@ -1,7 +1,7 @@
 //! The one drain loop, shared by every runtime and the simulator.
 //!
 //! Owns the order in which outputs reach a host: until the node says [`Output::Wait`]. Hosts implement [`Transport`]
-//! (what the node does to the world) and [`Handler`] (what the application hears).
+//! (what the node does to the world), applications [`Handler`] (what they hear) and [`Application`] (what they do).
 
 use core::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::output::{
     AnswerError, Event, Message, OUTPUT_LEN_MAX, Output, PersistId, Stored, StreamId,
 };
 use crate::plan::Plan;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 
 /// The host's side of the network and of storage. Nothing here answers: answers are inputs of the node, later.
 pub trait Transport {
@@ -58,6 +58,64 @@ impl Answer<'_> {
 /// Ignores every event.
 impl Handler for () {
     fn on_event(&mut self, _event: Event<'_>) {}
+}
+
+/// A program on top of a node. It hears what happens as a [`Handler`], when the node may not be touched, and then acts.
+///
+/// Written for every plan, the same code runs on each runtime and in the simulator: `impl<P: Plan> Application<P> for …`.
+pub trait Application<P: Plan>: Handler {
+    /// Gives the node commands, if there are any to give, and says when it wants to be called again at the latest.
+    ///
+    /// Called after what happened was told, before the host waits; a host may call it more often than that. Results of
+    /// a command are events under the id that it returned, and never come before this has returned.
+    fn act(&mut self, now: Instant, node: &mut Node<P>) -> Option<Instant>;
+}
+
+/// Does nothing.
+impl<P: Plan> Application<P> for () {
+    fn act(&mut self, _now: Instant, _node: &mut Node<P>) -> Option<Instant> {
+        None
+    }
+}
+
+/// [Drains](drain) the node, lets the application act, and drains it again. Returns when to call `handle_timeout` and
+/// then this: at once (`now`), if there is something new for the application to act on.
+pub fn attend<P: Plan>(
+    now: Instant,
+    node: &mut Node<P>,
+    transport: &mut impl Transport,
+    application: &mut (impl Application<P> + ?Sized),
+) -> Option<Instant> {
+    let mut listening = Listening {
+        handler: application,
+        heard: false,
+    };
+    drain(node, transport, &mut listening);
+    let again = listening.handler.act(now, node);
+    listening.heard = false;
+    let wake = drain(node, transport, &mut listening);
+    if listening.heard {
+        return Some(now);
+    }
+    earliest(wake, again)
+}
+
+/// Notes whether anything was heard.
+struct Listening<'h, H: ?Sized> {
+    handler: &'h mut H,
+    heard: bool,
+}
+
+impl<H: Handler + ?Sized> Handler for Listening<'_, H> {
+    fn on_event(&mut self, event: Event<'_>) {
+        self.heard = true;
+        self.handler.on_event(event);
+    }
+
+    fn on_message(&mut self, message: Message<'_>, answer: &mut Answer<'_>) {
+        self.heard = true;
+        self.handler.on_message(message, answer);
+    }
 }
 
 /// Carries out everything that `node` wants done now, and returns when it next wants `handle_timeout`.

@@ -27,6 +27,8 @@ struct Job {
 #[derive(Debug, Default)]
 pub struct Desk {
     jobs: Vec<Job>,
+    /// Queries that still run, whose jobs are gone: nobody's, until they end.
+    orphans: Vec<QueryId>,
 }
 
 impl Desk {
@@ -53,11 +55,16 @@ impl Desk {
         Ok(())
     }
 
-    /// Hears an event about a query. Those of clients that went away are nobody's any more.
-    pub fn on_event(&mut self, query: QueryId, event: &Event<'_>) {
+    /// Hears an event about a query; whether the query was begun here. Those of clients that went away are nobody's.
+    pub fn on_event(&mut self, query: QueryId, event: &Event<'_>) -> bool {
+        let is_last = matches!(event, Event::QueryDone { .. });
         let of_query = |job: &&mut Job| job.running.contains(&query);
         let Some(job) = self.jobs.iter_mut().find(of_query) else {
-            return;
+            let orphan = self.orphans.iter().position(|orphan| *orphan == query);
+            if let Some(at) = orphan.filter(|_| is_last) {
+                self.orphans.swap_remove(at);
+            }
+            return orphan.is_some();
         };
         if let Event::QueryDone { outcome, .. } = event {
             job.running.retain(|running| *running != query);
@@ -65,11 +72,15 @@ impl Desk {
         } else {
             job.gathered.on_event(event);
         }
+        true
     }
 
     /// A client went away: its job is dropped.
     pub fn on_gone(&mut self, client: ClientId) {
-        self.jobs.retain(|job| job.client != client);
+        let of_client = |job: &mut Job| job.client == client;
+        for job in self.jobs.extract_if(.., of_client) {
+            self.orphans.extend(job.running);
+        }
     }
 
     /// When the next job is out of time.
@@ -88,7 +99,9 @@ impl Desk {
     ) -> Option<(ClientId, Answer)> {
         let over = |job: &Job| job.running.is_empty() || job.deadline <= now;
         let at = self.jobs.iter().position(over)?;
-        Some(self.jobs.swap_remove(at).answer(me, alone))
+        let job = self.jobs.swap_remove(at);
+        self.orphans.extend(&job.running);
+        Some(job.answer(me, alone))
     }
 
     /// Ends the next job with what there is.
@@ -146,9 +159,9 @@ mod tests {
         Command::Post { text: "x".into() }
     }
 
-    fn done(desk: &mut Desk, query: u64, outcome: Outcome) {
+    fn done(desk: &mut Desk, query: u64, outcome: Outcome) -> bool {
         let query = QueryId(query);
-        desk.on_event(query, &Event::QueryDone { query, outcome });
+        desk.on_event(query, &Event::QueryDone { query, outcome })
     }
 
     fn poll(desk: &mut Desk, now: Instant) -> Option<(ClientId, Exit)> {
@@ -209,8 +222,21 @@ mod tests {
         let mut desk = Desk::default();
         begin(&mut desk, 1, post(), &[10]);
         desk.on_gone(ClientId::for_test(1));
-        done(&mut desk, 10, POSTED);
+        assert!(done(&mut desk, 10, POSTED), "nobody else's");
         assert_eq!(poll(&mut desk, LATER), None);
+    }
+
+    #[test]
+    fn queries_that_were_begun_elsewhere_are_left_to_others() {
+        let mut desk = Desk::default();
+        begin(&mut desk, 1, post(), &[10]);
+        assert!(!done(&mut desk, 11, POSTED));
+        assert!(done(&mut desk, 10, POSTED));
+        assert!(!done(&mut desk, 10, POSTED), "it has ended");
+        begin(&mut desk, 1, post(), &[12]);
+        assert!(poll(&mut desk, LATER).is_some(), "out of time");
+        assert!(done(&mut desk, 12, POSTED), "late, and nobody's");
+        assert!(!done(&mut desk, 12, POSTED));
     }
 
     #[test]

@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
-use strandline_core::drive::{Transport, drain};
+use strandline_core::drive::{self, Transport, drain};
 use strandline_core::name::{Handle, Name};
 use strandline_core::node::Node;
-use strandline_core::output::{Event, PersistId, Person, Restored, Stored, StreamId};
+use strandline_core::output::{PersistId, Person, Restored, Stored, StreamId};
 use strandline_core::plan::Server;
 use strandline_core::rng::Seed;
 use strandline_core::time::{Instant, earliest};
@@ -46,7 +46,7 @@ use ears::{Ears, Errand, Hearing};
 use stopper::{HALT, LEAVE};
 
 pub use crate::options::PORT;
-pub use stopper::Stopper;
+pub use stopper::{Stopper, Waker};
 
 /// Datagrams that are taken in one turn.
 const DATAGRAMS_PER_TURN: usize = 256;
@@ -87,15 +87,16 @@ pub struct Ready {
     pub new_network: bool,
 }
 
-/// What a program that hosts a node may want to hear. Called on the loop's thread: return soon.
-pub trait Application {
+/// A program on top of a hosted node. Called on the loop's thread: return soon.
+///
+/// It hears what happens (results of commands of the control channel are not told), answers messages, and once a turn may
+/// act, see [`drive::Application`]; [`Host::waker`] brings a turn about from another thread.
+pub trait Application: drive::Application<Server> {
     /// The node is ready.
     fn on_ready(&mut self, _ready: &Ready) {}
-    /// Something happened. Results of commands of the control channel are not told here.
-    fn on_event(&mut self, _event: &Event<'_>) {}
 }
 
-/// Wants to hear nothing.
+/// Hears nothing and does nothing.
 impl Application for () {}
 
 /// What core's outputs act on.
@@ -148,6 +149,8 @@ pub struct Host {
     has_contacts: bool,
     /// When the node next wants to be woken, as of the last drain.
     wake: Option<Instant>,
+    /// When the application wants to act again.
+    act_by: Option<Instant>,
     /// The end, once stopping.
     leave_by: Option<Instant>,
     /// Whether `on_ready` was called, else by when it will be.
@@ -182,7 +185,7 @@ impl Host {
 
         let poll = Poll::new().map_err(internal)?;
         let registry = || poll.registry().try_clone().map_err(internal);
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(internal)?);
+        let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER).map_err(internal)?);
         let control = Control::open(&control_path, registry()?, CONTROL, FIRST_CLIENT)?;
         let datagrams = Datagrams::new(udp, listen, poll.registry(), UDP).map_err(internal)?;
         let streams = Streams::new(tcp, registry()?, LISTENER, FIRST_STREAM).map_err(internal)?;
@@ -225,6 +228,7 @@ impl Host {
                 entrances: Entrances::new(now, &options.join),
                 registering: Errand::Due,
                 leaving: Errand::Due,
+                told: false,
                 recovered: false,
                 trouble: (how == Restored::Lost).then_some(Trouble::Recovering),
             },
@@ -239,10 +243,11 @@ impl Host {
             signals: None,
             stopper: Stopper {
                 asked: Arc::new(AtomicU8::new(0)),
-                waker,
+                waker: Waker(waker),
             },
             network: options.network.clone(),
             wake: None,
+            act_by: None,
             leave_by: None,
             ready_by: Some(now.after_ms(entrance::WITHIN_MS.into())),
             home,
@@ -267,6 +272,12 @@ impl Host {
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
+    }
+
+    /// A handle that lets the application act soon, from another thread.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.stopper.waker.clone()
     }
 
     /// Who and where the node is.
@@ -344,12 +355,14 @@ impl Host {
         if self.leave_by.is_some_and(|by| left || by <= now) {
             return Turn::Left;
         }
+        busy |= self.act(now, application);
         busy |= self.world.store.has_pending();
         if busy || self.world.datagrams.is_readable() || self.world.streams.is_busy() {
             return Turn::Wait(Some(now));
         }
         let deadlines = [
             self.wake,
+            self.act_by,
             self.world.streams.next_deadline(),
             self.control.next_deadline(),
             self.ears.desk.next_deadline(),
@@ -369,6 +382,14 @@ impl Host {
             application,
         };
         self.wake = drain(&mut self.node, &mut self.world, &mut hearing);
+    }
+
+    /// Lets the application act; whether it was told more since.
+    fn act(&mut self, now: Instant, application: &mut dyn Application) -> bool {
+        self.ears.told = false;
+        self.act_by = application.act(now, &mut self.node);
+        self.drain(application);
+        self.ears.told
     }
 
     fn tell_time(&mut self, now: Instant, application: &mut dyn Application) {

@@ -45,5 +45,5 @@ pub mod streams;
 
 pub use failure::{Exit, Failure};
 pub use home::Home;
-pub use host::{Application, Host, Ready, Stopper};
+pub use host::{Application, Host, Ready, Stopper, Waker};
 pub use options::Options;

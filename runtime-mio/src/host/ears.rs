@@ -1,8 +1,8 @@
 //! What core's events mean to the host: which of them answer a command, end one of the host's own, or are trouble. Owns
 //! who waits for what; sends nothing and asks nobody.
 
-use strandline_core::drive::Handler;
-use strandline_core::output::{CommandError, Event, Outcome, QueryId};
+use strandline_core::drive::{Answer, Handler};
+use strandline_core::output::{CommandError, Event, Message, Outcome, QueryId};
 use strandline_core::time::Instant;
 
 use super::Application;
@@ -34,10 +34,13 @@ impl Errand {
         }
     }
 
-    fn on_done(&mut self, query: QueryId) {
-        if *self == Self::Running(query) {
+    /// A query ended; whether it was this one.
+    fn on_done(&mut self, query: QueryId) -> bool {
+        let mine = *self == Self::Running(query);
+        if mine {
             *self = Self::Over;
         }
+        mine
     }
 }
 
@@ -52,6 +55,8 @@ pub(super) struct Ears {
     pub(super) registering: Errand,
     /// Saying goodbye.
     pub(super) leaving: Errand,
+    /// The application was told something since it last acted.
+    pub(super) told: bool,
     /// The storage has to be told that it was recovered.
     pub(super) recovered: bool,
     /// What is wrong, if anything is.
@@ -62,8 +67,9 @@ impl Ears {
     fn on_event(&mut self, now: Instant, event: &Event<'_>, application: &mut dyn Application) {
         if let Some(query) = query_of(event) {
             if let Event::QueryDone { outcome, .. } = event {
-                self.registering.on_done(query);
-                self.leaving.on_done(query);
+                if self.registering.on_done(query) || self.leaving.on_done(query) {
+                    return;
+                }
                 let contacts = if let Outcome::Joined { contacts } = outcome {
                     *contacts
                 } else {
@@ -73,12 +79,9 @@ impl Ears {
                     return;
                 }
             }
-            self.desk.on_event(query, event);
-            return;
-        }
-        if let Event::Message(message) = event {
-            let text = String::from_utf8_lossy(message.bytes);
-            log::info!("message from {}: {text}", message.from);
+            if self.desk.on_event(query, event) {
+                return;
+            }
         } else if let Event::StorageFailed = event {
             self.trouble(Trouble::StorageFailed);
         } else if let Event::Forked = event {
@@ -94,7 +97,8 @@ impl Ears {
                     .filter(|trouble| *trouble != Trouble::Recovering);
             }
         }
-        application.on_event(event);
+        self.told = true;
+        application.on_event(*event);
     }
 
     /// Notes what is wrong, unless something worse is.
@@ -113,5 +117,12 @@ pub(super) struct Hearing<'h> {
 impl Handler for Hearing<'_> {
     fn on_event(&mut self, event: Event<'_>) {
         self.ears.on_event(self.now, &event, self.application);
+    }
+
+    fn on_message(&mut self, message: Message<'_>, answer: &mut Answer<'_>) {
+        let text = String::from_utf8_lossy(message.bytes);
+        log::info!("message from {}: {text}", message.from);
+        self.ears.told = true;
+        self.application.on_message(message, answer);
     }
 }

@@ -1,16 +1,27 @@
-//! How a host is stopped: by another thread, by a command, or by a signal. Owns what was asked; the host looks at it once a
-//! turn.
+//! How a host is woken and stopped: by another thread, by a command, or by a signal. Owns what was asked; the host looks at
+//! it once a turn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-
-use mio::Waker;
 
 /// Stops a [`Host`](super::Host) from another thread.
 #[derive(Clone, Debug)]
 pub struct Stopper {
     pub(super) asked: Arc<AtomicU8>,
-    pub(super) waker: Arc<Waker>,
+    pub(super) waker: Waker,
+}
+
+/// Wakes a [`Host`](super::Host) from another thread, so that its application may act.
+#[derive(Clone, Debug)]
+pub struct Waker(pub(super) Arc<mio::Waker>);
+
+impl Waker {
+    /// Lets the host take a turn soon. Several calls may bring about one turn.
+    pub fn wake(&self) {
+        if let Err(error) = self.0.wake() {
+            log::warn!("cannot wake the loop: {error}");
+        }
+    }
 }
 
 /// Asked to say goodbye and to end.
@@ -32,9 +43,7 @@ impl Stopper {
     /// Asks for one of these; what was asked before and is more stays.
     pub(super) fn ask(&self, what: u8) {
         self.asked.fetch_max(what, Ordering::Relaxed);
-        if let Err(error) = self.waker.wake() {
-            log::warn!("cannot wake the loop: {error}");
-        }
+        self.waker.wake();
     }
 
     /// The first signal asks it to leave, the next one to end.

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod application;
 mod control;
 mod hostile;
 mod start;
@@ -20,6 +21,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use strandline_core::drive::{self, Handler};
+use strandline_core::node::Node;
+use strandline_core::output::Event;
+use strandline_core::plan::Plan;
+use strandline_core::time;
 use strandline_mio::{Application, Exit, Failure, Home, Host, Options, Ready, Stopper};
 
 /// How long anything may take before a test fails.
@@ -71,6 +77,16 @@ struct Running {
 }
 
 struct Announce(Sender<Ready>);
+
+impl Handler for Announce {
+    fn on_event(&mut self, _event: Event<'_>) {}
+}
+
+impl<P: Plan> drive::Application<P> for Announce {
+    fn act(&mut self, _now: time::Instant, _node: &mut Node<P>) -> Option<time::Instant> {
+        None
+    }
+}
 
 impl Application for Announce {
     fn on_ready(&mut self, ready: &Ready) {

@@ -13,6 +13,7 @@ use strandline_core::output::Restored;
 use strandline_core::time::Instant;
 use strandline_core::wire::NetworkId;
 
+use super::application::AnyApplication;
 use super::clock::{Ticker, TimeOfDay};
 use super::node::AnyNode;
 use super::plans::Kind;
@@ -139,6 +140,8 @@ pub struct Machine {
     pub user: UserId,
     /// What runs.
     pub program: Program,
+    /// What runs on top of its node.
+    pub application: Option<Box<dyn AnyApplication>>,
     /// Its disk.
     pub storage: Storage,
     /// How its storage was found at the next start.
@@ -147,7 +150,7 @@ pub struct Machine {
     pub ticker: Ticker,
     /// How often its program was started.
     pub incarnation: u32,
-    /// When the node wants to be woken, by its own clock.
+    /// When the node or its application wants to be woken, by its own clock.
     pub deadline: Option<Instant>,
     /// When the earliest wake-up in the queue is due, by the world's.
     pub timer_us: Option<u64>,
@@ -171,6 +174,7 @@ impl Machine {
             },
             user: UserId::ZERO,
             program: Program::Stopped,
+            application: None,
             storage: Storage::default(),
             found: Restored::Fresh,
             ticker: Ticker::new(0, 0, 0),

@@ -28,6 +28,7 @@
 //! | `carry`, `streams` | TCP-like streams: their motion, their state |
 //! | `network` | delay, loss, duplication, reordering, partitions |
 //! | `machine`, `storage`, `clock` | a machine, its disk, its clocks |
+//! | `application` | one's own program on a simulated node |
 //! | `node`, `effects`, `answers` | a node of any plan, its inputs, its outputs, what its application hears |
 //! | `plans`, `crypto` | the plans of simulated nodes, and the stand-in cryptography of large worlds |
 //! | `queue`, `random` | order and chance |
@@ -42,6 +43,7 @@
 )]
 
 pub mod answers;
+pub mod application;
 mod carry;
 pub mod clock;
 pub mod crypto;
@@ -67,6 +69,7 @@ pub mod workload;
 pub mod world;
 
 pub use answers::{Answer, Notice, Shown, State, Ticket};
+pub use application::AnyApplication;
 pub use machine::Setup;
 pub use node::Command;
 pub use plans::{Cryptography, Kind, Overlay};

@@ -3,6 +3,7 @@
 //! Each verb comes twice where it takes time: `begin_*` gives the command and returns a [`Ticket`], so that many can run
 //! at once; the bare verb runs the world until the command ended and returns what it brought. Owns nothing.
 
+use std::any::Any;
 use std::time::Duration;
 
 use strandline_core::id::{Key, UserId};
@@ -10,10 +11,11 @@ use strandline_core::name::Handle;
 use strandline_core::output::{Damaged, Outcome, Person, Relation, Restored, Unreached};
 
 use super::answers::{Answer, Notice, Shown, State, Ticket};
+use super::application::AnyApplication;
 use super::heap;
 use super::machine::{Program, Setup};
 use super::network::Network;
-use super::node::{Command, hash};
+use super::node::{Command, Input, hash};
 use super::plans::Kind;
 use super::storage::Storage;
 use super::tape::Tape;
@@ -104,6 +106,32 @@ impl World {
         hosts.extend(self.nodes(Kind::Board, boards));
         self.run_for(secs(30));
         hosts
+    }
+
+    /// Runs an application on a running node, until the node stops. What it hears is kept for the test as well, but not
+    /// what becomes of its own commands.
+    ///
+    /// # Panics
+    /// If no node runs there, or one that is recorded: a tape holds no calls of an application.
+    pub fn run_application(&mut self, host: HostId, application: impl AnyApplication) {
+        assert!(self.running(host).is_some(), "{host} does not run");
+        assert!(self.tape(host).is_none(), "{host} is recorded");
+        self.machine_mut(host.0).application = Some(Box::new(application));
+        self.model.unheard(host);
+        self.input(host.0, &Input::Timeout);
+    }
+
+    /// The application of a node, as it is now, or was when its node stopped.
+    #[must_use]
+    pub fn application<A: AnyApplication>(&self, host: HostId) -> Option<&A> {
+        let application: &dyn Any = self.machine(host).application.as_deref()?;
+        application.downcast_ref()
+    }
+
+    /// The same, to change it: it acts at the next input of its node.
+    pub fn application_mut<A: AnyApplication>(&mut self, host: HostId) -> Option<&mut A> {
+        let application: &mut dyn Any = self.machine_mut(host.0).application.as_deref_mut()?;
+        application.downcast_mut()
     }
 
     /// Adds a node whose every input is recorded from its start, see [`World::tape`].

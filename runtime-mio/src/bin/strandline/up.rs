@@ -8,6 +8,11 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use strandline_core::drive::{self, Handler};
+use strandline_core::node::Node;
+use strandline_core::output::Event;
+use strandline_core::plan::Plan;
+use strandline_core::time::Instant;
 use strandline_mio::host::{Application, Ready};
 use strandline_mio::{Exit, Failure, Home, Host, Options};
 
@@ -52,6 +57,16 @@ fn options(up: &Up) -> Options {
 struct Announcer {
     json: bool,
     network: String,
+}
+
+impl Handler for Announcer {
+    fn on_event(&mut self, _event: Event<'_>) {}
+}
+
+impl<P: Plan> drive::Application<P> for Announcer {
+    fn act(&mut self, _now: Instant, _node: &mut Node<P>) -> Option<Instant> {
+        None
+    }
 }
 
 impl Application for Announcer {

@@ -79,9 +79,16 @@ pub struct Model {
     /// The highest number that a reader was shown of an author since it last started.
     newest: BTreeMap<(HostId, HostId), (u64, u64)>,
     disturbed: bool,
+    /// Users whose applications give commands of their own, of which the model does not hear.
+    unheard: BTreeSet<HostId>,
 }
 
 impl Model {
+    /// From now on an application gives commands at this node: its values are not judged.
+    pub fn unheard(&mut self, host: HostId) {
+        self.unheard.insert(host);
+    }
+
     /// A node starts, for the first time or again.
     pub fn started(&mut self, host: HostId, user: UserId, kind: Kind, keep_us: u64, now_us: u64) {
         self.by_user.insert(user, host);
@@ -499,6 +506,9 @@ impl Model {
     fn got(&self, answer: &Answer, key: Key, now_us: u64) -> Result<(), String> {
         for (user, _, value) in &answer.values {
             let author = self.host_of(user);
+            if author.is_some_and(|host| self.unheard.contains(&host)) {
+                continue;
+            }
             let puts = self.puts.get(&key).map_or(&[][..], Vec::as_slice);
             let put = puts
                 .iter()

@@ -68,6 +68,7 @@ impl World {
         machine.program = heap::on(heap::Side::Core, || {
             Program::Node(Box::new(AnyNode::unstarted(kind, cryptography, overlay)))
         });
+        machine.application = None;
         (machine.deadline, machine.timer_us, machine.committing) = (None, None, false);
         let config = machine.setup.config(network_id, machine.addr, within_ms);
         let (identity, incarnation) = (machine.identity.clone(), machine.incarnation);

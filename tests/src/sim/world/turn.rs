@@ -7,22 +7,26 @@ use std::net::SocketAddr;
 
 use strandline_core::clock::DRIFT_PPM;
 use strandline_core::output::{PersistId, QueryId, Stored};
+use strandline_core::time::{Instant, earliest};
 use strandline_core::wire::DATAGRAM_LEN_MAX;
 use strandline_core::wire::datagram::Datagram;
 
 use super::{Event, HostId, World};
 use crate::sim::answers::{Answer, Heard, Notice, State, Ticket};
+use crate::sim::application::Hearing;
 use crate::sim::effects::{Effect, Gathering};
 use crate::sim::heap;
 use crate::sim::machine::Program;
 use crate::sim::meter::Cause;
-use crate::sim::node::{Command, Input, Reply};
+use crate::sim::node::{AnyNode, Command, Input, Reply};
 use crate::sim::streams::{ConnId, Side};
 
 /// How long after its deadline a query may end: one wake-up, and what the clock drifted.
 const QUERY_SLACK_US: u64 = 250_000;
 /// More wake-ups than this in one second of a node's life are a spin.
 const WAKEUPS_MAX: u32 = 20_000;
+/// How often an application may act at one moment.
+const TURNS_MAX: u32 = 100;
 /// How long a write takes to reach the disk, in µs.
 const COMMIT_US: std::ops::RangeInclusive<u64> = 300..=12_000;
 /// How often the time of day is asked for, in µs.
@@ -296,19 +300,18 @@ impl World {
             (With::Nothing | With::Connection(_) | With::Ticket(_), _) => {}
         }
         let gathering = Gathering::new(kind);
-        let deadline = heap::on(heap::Side::Core, || {
-            node.drain(&mut &gathering, &mut &gathering)
-        });
+        let (deadline, due) = self.drain(host, &mut node, now, &gathering);
         self.machine_mut(host).program = Program::Node(node);
-        self.machine_mut(host).deadline = deadline;
-        if let Some(deadline) = deadline {
-            if deadline <= now {
-                self.fail(
-                    HostId(host),
-                    format!("waits until {deadline:?}, and it is {now:?}"),
-                );
-            }
-            self.set_timer(host, ticker.when(deadline));
+        if let Some(deadline) = deadline.filter(|deadline| *deadline <= now) {
+            self.fail(
+                HostId(host),
+                format!("waits until {deadline:?}, and it is {now:?}"),
+            );
+        }
+        let wake = earliest(deadline, due);
+        self.machine_mut(host).deadline = wake;
+        if let Some(wake) = wake {
+            self.set_timer(host, ticker.when(wake));
         }
         self.trace.number(gathering.digest());
         if let Some(tape) = self.tapes.get_mut(&host) {
@@ -322,6 +325,40 @@ impl World {
             self.carry_out(host, effect);
         }
         reply
+    }
+
+    /// Drains a node; with an application on it, lets that act until it has heard everything. Returns how long the node
+    /// waits, and the application.
+    fn drain(
+        &mut self,
+        host: u32,
+        node: &mut AnyNode,
+        now: Instant,
+        gathering: &Gathering,
+    ) -> (Option<Instant>, Option<Instant>) {
+        let (mut transport, mut handler) = (gathering, gathering);
+        let Some(mut application) = self.machine_mut(host).application.take() else {
+            let deadline = heap::on(heap::Side::Core, || {
+                node.drain(&mut transport, &mut handler)
+            });
+            return (deadline, None);
+        };
+        let (mut turns, mut due) = (0, None);
+        let deadline = loop {
+            let mut hearing = Hearing::new(gathering, &mut *application);
+            let deadline = node.drain(&mut transport, &mut hearing);
+            if turns > 0 && !hearing.told {
+                break deadline;
+            }
+            if turns == TURNS_MAX {
+                self.fail(HostId(host), "its application never rests".to_owned());
+                break deadline;
+            }
+            due = application.act_on(now, node);
+            turns += 1;
+        };
+        self.machine_mut(host).application = Some(application);
+        (deadline, due.map(|due| due.max(now.after_us(1))))
     }
 
     fn carry_out(&mut self, host: u32, effect: Effect) {
@@ -442,6 +479,9 @@ impl World {
         }
         let Some(query) = heard.query() else { return };
         let Some(&ticket) = self.open.get(&(host.0, query)) else {
+            if self.machine(host).application.is_some() {
+                return; // Of a command of its own.
+            }
             self.fail(
                 host,
                 format!("speaks of a command that does not run: {heard:?}"),
