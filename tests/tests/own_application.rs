@@ -1,7 +1,11 @@
 //! How to test one's own application: it runs in the simulator, on nodes that crash and links that lose, and the same seed
 //! is the same run. The application is the job queue of core's examples, the very file. Copy from here.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
 
 #[path = "../../core/examples/job_queue/queue.rs"]
 mod queue;

@@ -7,6 +7,11 @@
 //!
 //! On a ring one node is responsible for a key. On a Kademlia network it is as many as hold it, and each would do the job.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an application looks at a few events among many"
+)]
+
 use std::collections::{BTreeMap, VecDeque};
 
 use strandline_core::drive::{Application, Handler};

@@ -20,17 +20,13 @@ struct Caller {
 
 impl Handler for Caller {
     fn on_event(&mut self, event: Event<'_>) {
-        match event {
-            Event::Answer { query, bytes, .. } if self.running == Some(query) => {
-                self.heard = bytes.to_vec();
-            }
-            Event::QueryDone { query, outcome } => {
-                assert_eq!(self.running.take(), Some(query), "only its own");
-                let heard = std::mem::take(&mut self.heard);
-                let text = String::from_utf8(heard).unwrap();
-                self.told.send((text, outcome)).unwrap();
-            }
-            _ => {}
+        if let Event::Answer { query, bytes, .. } = event {
+            assert_eq!(self.running, Some(query), "only its own");
+            self.heard = bytes.to_vec();
+        } else if let Event::QueryDone { query, outcome } = event {
+            assert_eq!(self.running.take(), Some(query), "only its own");
+            let text = String::from_utf8(std::mem::take(&mut self.heard)).unwrap();
+            self.told.send((text, outcome)).unwrap();
         }
     }
 }
