@@ -1,7 +1,7 @@
 //! Messages between applications: taking one, showing it, and its answer.
 //!
 //! Owns what a message looks like while it waits, the one whose answer may come now, and what is remembered so that a
-//! repeated request is not delivered again. How a message finds its way is in `visits`. Invariants: the reply to a
+//! repeated request is not delivered again, and to whom a visit sends one. Invariants: the reply to a
 //! message that was taken is queued once its event was polled and the next output is asked for, and not before; an
 //! answer is kept for repetitions only while nothing else needs the room.
 
@@ -10,8 +10,11 @@ use core::net::SocketAddr;
 use crate::addr::PackedAddr;
 use crate::bounded::{BlobId, Blobs, Handle, List};
 use crate::id::{ID_BYTES, Key, NodeId};
+use crate::lookup::State;
 use crate::output::{AnswerError, Recipient};
+use crate::overlay::Overlay;
 use crate::plan::Plan;
+use crate::rpc::Tag;
 use crate::rules::Rule;
 use crate::wire::MESSAGE_LEN_MAX;
 use crate::wire::datagram::{Contact, NO_TOKEN, Transaction};
@@ -153,6 +156,35 @@ impl<P: Plan> Dht<P> {
             key,
         };
         self.take_message(&head, message)
+    }
+
+    /// Sends to the nearest that answered, which may be this node; or to the one node that it is for.
+    pub(super) fn work_send(&mut self, handle: Handle, letter: Letter) {
+        let Some(visit) = self.visits.get(handle) else {
+            return;
+        };
+        let mut candidates = visit.lookup.candidates().iter();
+        if candidates.clone().any(|c| c.state == State::Working) {
+            return;
+        }
+        let (op, key) = (visit.op, *visit.lookup.target());
+        let is_it = |id: &NodeId| id.as_bytes() == key.as_bytes();
+        let nearest = candidates
+            .find(|c| c.state == State::Answered && (!letter.to_node || is_it(&c.contact.id)))
+            .map(|c| c.contact);
+        match nearest.filter(|c| self.overlay.is_nearer(&key, &c.id, &self.id)) {
+            Some(contact) => {
+                self.request_work(handle, &contact, Tag::Send { visit: handle });
+            }
+            None if letter.to_node && !is_it(&self.id) => self.finish(op, OpResult::NotFound),
+            None => {
+                // It ends when the message was polled, and needs no visit until then.
+                self.drop_visits(op);
+                if !self.deliver_own(op, key, letter) {
+                    self.finish(op, OpResult::Sent { accepted: false });
+                }
+            }
+        }
     }
 
     /// Queues a message; false when there is no room.

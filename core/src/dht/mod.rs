@@ -2,18 +2,20 @@
 //! what the timeline stands on.
 //!
 //! Owns the composition of `rpc`, `overlay`, `lookup` and `records`: which request is answered how (`serve`), what
-//! an answer means (`replies`), operations and the visits that they consist of (`ops`, `visits`), joining and
-//! leaving (`joining`), handing records to newcomers (`handover`), comparing them with the other holders
-//! (`repair`), and what is told (`events`). Invariants: every
-//! operation ends by its deadline; nothing goes to an address that was not asked for by the host, did not send a
-//! request just now or did not answer a ping, but one ping; what is sent is encoded at poll time.
+//! an answer means (`replies`), operations and the visits that they consist of (`ops`, `visits`; what a visit does:
+//! `gets`, `puts`, `messages`), joining and leaving (`joining`), handing records to newcomers (`handover`), comparing
+//! them with the other holders (`repair`), and what is told (`events`). Invariants: every operation ends by its
+//! deadline; nothing goes to an address that was not asked for by the host, did not send a request just now or did not
+//! answer a ping, but one ping; what is sent is encoded at poll time.
 
 mod events;
+mod gets;
 mod handover;
 mod joining;
 mod messages;
 mod observed;
 mod ops;
+mod puts;
 mod repair;
 mod replies;
 mod ring;
@@ -24,12 +26,13 @@ mod visits;
 use core::net::{IpAddr, SocketAddr};
 
 pub use events::Notice;
+pub use gets::{Shard, Value};
 pub use messages::{Letter, Recent};
 pub use observed::Vote;
 pub use ops::{Done, Job, Op, OpId, OpResult, Owner, WITHIN_MAX_MS};
 pub use replies::{Found, LocalRecord, Verified};
 pub use serve::Reply;
-pub use visits::{Shard, Value, Visit};
+pub use visits::Visit;
 
 use crate::addr::{PackedAddr, is_local, is_usable_contact};
 use crate::bounded::{BlobId, Blobs, Handle, List, Ring, Slab};

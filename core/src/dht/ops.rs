@@ -13,8 +13,8 @@ use crate::time::{Instant, earliest};
 use crate::wire::record::{Kind, Kinds};
 use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX};
 
+use super::gets::Frontier;
 use super::messages::Letter;
-use super::visits::Frontier;
 use super::{Dht, QUORUM};
 
 /// Longest time that an operation may take, in ms; a longer wish counts as this.

@@ -14,8 +14,8 @@ use crate::wire::PAYLOAD_LEN_MAX;
 use crate::wire::record::{Kind, Kinds, Record};
 
 use super::Dht;
+use super::gets::Frontier;
 use super::ops::{Get, Job, OpId, OpResult, Owner, Put, Tally};
-use super::visits::Frontier;
 
 impl<P: Plan> Dht<P> {
     /// Reads, for the application, an immutable value: one that hashes to `key` (see [`Key::of_value`]), whoever put it
