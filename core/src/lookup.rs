@@ -4,9 +4,9 @@
 //! Owns the candidates of one target, nearest first, and how far each is. Sends nothing and knows no time.
 //! On a ring the nodes that know the nearest lie before the target: by the metric they are the farthest, the closest
 //! before the target at the very end of the list. The end is asked until it has answered or the owner has, then the
-//! beginning. Invariants: nobody is asked before it answered a ping at its address; an address is pinged once, and of one
-//! neighbourhood at most [`PINGS_PER_SUBNET`]; there are at most [`REQUESTS_MAX`] requests, whatever the
-//! answers say.
+//! beginning. Invariants: nobody is asked before it answered a ping at its address; an address gets no more pings than
+//! answers named it, and two at most, and of one neighbourhood at most [`PINGS_PER_SUBNET`] addresses do; there are at
+//! most [`REQUESTS_MAX`] requests, whatever the answers say.
 
 use core::cmp::Ordering;
 
@@ -98,6 +98,15 @@ impl Said {
     pub const SPILLED: Self = Self(1);
     /// It owns the target, on a ring.
     pub const OWNED: Self = Self(2);
+    /// Another answer named it too, before it had answered a ping: one lost datagram is not to hide it.
+    pub const NAMED_AGAIN: Self = Self(4);
+    /// The highest bits say which answer named it first, as far as they can count.
+    const NAMED_BY: u8 = 0b1111_0000;
+
+    /// Nothing yet, but this answer named it.
+    const fn named_by(answer: u8) -> Self {
+        Self(answer << 4)
+    }
 
     /// Notes one thing more.
     pub const fn add(&mut self, other: Self) {
@@ -115,7 +124,7 @@ impl Said {
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Ping this candidate for the first time; report [`Lookup::pinged`] or [`Lookup::ping_failed`].
+    /// Ping this candidate for the first time, and once more if `Said::NAMED_AGAIN`; report [`Lookup::pinged`] or [`Lookup::ping_failed`].
     Ping(Contact),
     /// Ask this one for what is near the target; report [`Lookup::answered`] or [`Lookup::failed`].
     Ask(Peer),
@@ -138,6 +147,8 @@ pub struct Lookup<P: Plan> {
     /// What is waited for at the end.
     patience: Patience,
     requests: u16,
+    /// How many have answered, over and over from 0.
+    answers: u8,
     /// Candidates that are not farther than this do not count.
     beyond: Option<Distance>,
     /// Nearest first.
@@ -172,6 +183,7 @@ impl<P: Plan> Lookup<P> {
             want: u8::try_from(want).unwrap_or(u8::MAX),
             patience,
             requests: 0,
+            answers: 0,
             beyond: None,
             candidates: P::Candidates::EMPTY,
             pinged: P::Pinged::EMPTY,
@@ -237,17 +249,31 @@ impl<P: Plan> Lookup<P> {
 
     /// Adds a contact that an answer named. When all places are taken, the farthest candidate makes place; on a ring the one
     /// that is farthest from being of use, so that a third of the places is left for those before the target.
-    pub fn add_named(&mut self, contact: Contact, hops: u8) {
+    ///
+    /// True when it waits for the answer to its first ping, and another answer had named it before: the ping may be
+    /// repeated.
+    pub fn add_named(&mut self, contact: Contact, hops: u8) -> bool {
+        let named = Said::named_by(self.answers);
+        let mut known = self.candidates.iter_mut();
+        if let Some(known) = known.find(|other| other.contact == contact)
+            && !known.state.is_proven()
+            && !known.said.has(Said::NAMED_AGAIN)
+            && known.said.0 & Said::NAMED_BY != named.0
+        {
+            known.said.add(Said::NAMED_AGAIN);
+            return matches!(known.state, State::Pinged | State::PingedLate);
+        }
         self.add(Candidate {
             contact,
             token: NO_TOKEN,
             rtt: Rtt::UNKNOWN,
             after: 0,
             more: false,
-            said: Said::NOTHING,
+            said: named,
             hops,
             state: State::Named,
         });
+        false
     }
 
     fn add(&mut self, candidate: Candidate) {
@@ -507,7 +533,9 @@ impl<P: Plan> Lookup<P> {
         if matches!(candidate.state, State::Asked | State::AskedLate) {
             candidate.state = State::Answered;
         }
-        Some(candidate.hops)
+        let hops = candidate.hops;
+        self.answers = self.answers.wrapping_add(1);
+        Some(hops)
     }
 
     /// A request to a candidate is late.

@@ -261,10 +261,12 @@ enum Stage {
 /// How often a request is sent before it is given up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Repeat {
-    /// Once: a first contact, which must not shout at whoever lives there.
+    /// Once: a first contact that only one node named, which must not shout at whoever lives there.
     Never,
     /// A second time, after the first time-out.
     Once,
+    /// And a third time: who is nearest decides who gets a message.
+    Twice,
 }
 
 /// A stranger that did not answer its first ping.
@@ -412,15 +414,23 @@ impl<P: Plan> Rpc<P> {
     /// Whether a ping to a stranger at `addr` is under way already, so that no other is needed: its answer is
     /// marked as [shared](Pending::shared). Looks at every request.
     pub fn share_ping(&mut self, addr: &PackedAddr) -> bool {
+        let ping = self.ping_to(addr);
+        ping.map(|ping| ping.shared = true).is_some()
+    }
+
+    /// The first ping to `addr` that is under way. Looks at every request.
+    fn ping_to(&mut self, addr: &PackedAddr) -> Option<&mut Pending> {
         let mut pings = self.pending.iter_mut().map(|(_, pending)| pending);
-        let ping = pings.find(|pending| {
+        pings.find(|pending| {
             pending.peer.addr == *addr && matches!(pending.tag, Tag::Validate { .. })
-        });
-        if let Some(ping) = ping {
-            ping.shared = true;
-            return true;
+        })
+    }
+
+    /// Lets the ping to a stranger at `addr` that is under way be repeated, should it not be answered.
+    pub fn repeat_ping(&mut self, addr: &PackedAddr) {
+        if let Some(ping) = self.ping_to(addr) {
+            ping.repeat = Repeat::Once;
         }
-        false
     }
 
     /// Notes that a stranger at `addr` did not answer. The one noted longest ago makes place.
@@ -517,6 +527,12 @@ impl<P: Plan> Rpc<P> {
                 continue;
             }
             let stage = pending.stage;
+            if stage == Stage::Last && pending.repeat == Repeat::Twice {
+                pending.repeat = Repeat::Once;
+                pending.deadline = now.after_ms(u64::from(pending.timeout_ms));
+                self.send_again(handle);
+                continue;
+            }
             if stage == Stage::Last {
                 let failed = *pending;
                 self.forget(handle);
@@ -543,7 +559,7 @@ impl<P: Plan> Rpc<P> {
     /// Queues a request once more, if it may be repeated and is not still waiting to be sent.
     fn send_again(&mut self, handle: Handle) {
         if let Some(pending) = self.pending.get_mut(handle)
-            && pending.repeat == Repeat::Once
+            && pending.repeat != Repeat::Never
             && !pending.queued
         {
             // Full only when the allocator has no memory: then it is not repeated.

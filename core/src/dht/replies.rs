@@ -371,7 +371,11 @@ impl<P: Plan> Dht<P> {
                     let known = known.filter(|entry| entry.contact == contact);
                     match (self.visits.get_mut(handle), known) {
                         (Some(visit), Some(entry)) => visit.lookup.add_known(entry, hops),
-                        (Some(visit), None) => visit.lookup.add_named(contact, hops),
+                        (Some(visit), None) => {
+                            if visit.lookup.add_named(contact, hops) {
+                                self.rpc.repeat_ping(&contact.addr);
+                            }
+                        }
                         (None, _) => return,
                     }
                 }

@@ -7,7 +7,7 @@
 use crate::addr::is_local;
 use crate::bounded::{Blobs, Handle, List};
 use crate::id::UserId;
-use crate::lookup::{Lookup, Patience, State, Step};
+use crate::lookup::{Lookup, Patience, Said, State, Step};
 use crate::overlay::{K, Overlay, REPLICATION};
 use crate::plan::Plan;
 use crate::rpc::{Peer, Repeat, Tag};
@@ -176,6 +176,8 @@ impl<P: Plan> Dht<P> {
             // Kept for its result.
             return;
         }
+        let sends = op.is_some_and(|op| matches!(op.job, Job::Send(_)));
+        let repeat_asking = if sends { Repeat::Twice } else { Repeat::Once };
         if !visit.working {
             let all_local = self.local;
             let counts = |contact: &Contact| {
@@ -201,9 +203,14 @@ impl<P: Plan> Dht<P> {
                             continue;
                         }
                         let stranger = Peer::stranger(contact.addr);
-                        (stranger, Tag::Validate { visit: handle }, Repeat::Never)
+                        let named = visit.lookup.candidate_mut(&contact.addr);
+                        let repeat = match named.is_some_and(|c| c.said.has(Said::NAMED_AGAIN)) {
+                            true => Repeat::Once,
+                            false => Repeat::Never,
+                        };
+                        (stranger, Tag::Validate { visit: handle }, repeat)
                     }
-                    Some(Step::Ask(peer)) => (peer, Tag::Ask { visit: handle }, Repeat::Once),
+                    Some(Step::Ask(peer)) => (peer, Tag::Ask { visit: handle }, repeat_asking),
                     None => break,
                 };
                 if self
@@ -322,9 +329,14 @@ impl<P: Plan> Dht<P> {
             return false;
         };
         let peer = candidate.peer();
+        let repeat = if matches!(tag, Tag::Send { .. }) {
+            Repeat::Twice
+        } else {
+            Repeat::Once
+        };
         if self
             .rpc
-            .request(self.now, &mut self.rng, peer, tag, Repeat::Once)
+            .request(self.now, &mut self.rng, peer, tag, repeat)
             .is_err()
         {
             self.starved = true;

@@ -178,6 +178,34 @@ fn a_neighbourhood_is_pinged_twice_at_most() {
 }
 
 #[test]
+fn a_first_ping_may_be_repeated_once_another_answer_named_the_same_node() {
+    let mut lookup = lookup::<Server>(8);
+    for n in [50, 51, 52] {
+        let named = lookup.add_named(contact(n), 0);
+        assert!(!named, "its first ping was not sent yet");
+    }
+    while let Some(step) = lookup.next(&OWN, all_count) {
+        assert!(matches!(step, Step::Ping(_)));
+    }
+    lookup.pinged(&contact(50), [1; 8], Rtt::UNKNOWN);
+    lookup.pinged(&contact(51), [1; 8], Rtt::UNKNOWN);
+    while lookup.next(&OWN, all_count).is_some() {}
+    // Both name the third, whose ping is under way, and a new one; one answer names them twice.
+    lookup.answered(&contact(50).addr, [1; 8]);
+    assert!(!lookup.add_named(contact(7), 1) && !lookup.add_named(contact(7), 1));
+    assert!(lookup.add_named(contact(52), 1), "not only the host did");
+    assert!(!lookup.add_named(contact(52), 1), "it was told already");
+    lookup.answered(&contact(51).addr, [1; 8]);
+    assert!(!lookup.add_named(contact(7), 1), "not under way");
+    let again = |lookup: &mut Lookup<Server>, n| {
+        let candidate = lookup.candidate_mut(&contact(n).addr);
+        candidate.is_some_and(|c| c.said.has(Said::NAMED_AGAIN))
+    };
+    assert!(again(&mut lookup, 7) && again(&mut lookup, 52));
+    assert!(!again(&mut lookup, 50), "it had answered");
+}
+
+#[test]
 fn whoever_names_ever_nearer_nodes_is_followed_for_a_bounded_time() {
     fn bounded<P: Plan>() {
         let mut lookup = lookup::<P>(8);

@@ -105,6 +105,38 @@ fn a_first_contact_is_never_repeated() {
 }
 
 #[test]
+fn a_first_ping_is_repeated_if_that_is_allowed_while_it_is_under_way() {
+    for allowed in [false, true] {
+        let mut caller = Caller::new();
+        let visit = Handle::from_bits(0);
+        let (rpc, rng) = (&mut caller.rpc, &mut caller.rng);
+        rpc.request(START, rng, peer(1), Tag::Validate { visit }, Repeat::Never)
+            .unwrap();
+        assert!(rpc.pop_outgoing().is_some());
+        rpc.repeat_ping(&addr(if allowed { 1 } else { 2 }));
+        assert_eq!(caller.expire(START.after_ms(1_000)).count(), 1, "late");
+        assert_eq!(caller.rpc.pop_outgoing().is_some(), allowed);
+        let failed = caller.expire(START.after_ms(2_000)).next();
+        assert!(matches!(failed, Some(Expired::Failed(_))), "no later");
+        assert_eq!(caller.rpc.pop_outgoing(), None);
+    }
+}
+
+#[test]
+fn what_decides_who_gets_a_message_is_asked_three_times() {
+    let mut caller = Caller::new();
+    caller.request(START, peer(1), Repeat::Twice).unwrap();
+    for (at_ms, late) in [(1_000, 1), (2_000, 0)] {
+        assert_eq!(caller.expire(START.after_ms(at_ms)).count(), late);
+        assert!(caller.rpc.pop_outgoing().is_some());
+        assert_eq!(caller.rpc.pop_outgoing(), None);
+    }
+    let failed = caller.expire(START.after_ms(3_000)).next();
+    assert!(matches!(failed, Some(Expired::Failed(_))));
+    assert_eq!(caller.rpc.pop_outgoing(), None);
+}
+
+#[test]
 fn a_repeated_request_measures_nothing() {
     let mut caller = Caller::new();
     let sent = caller.request(START, peer(1), Repeat::Once).unwrap();
