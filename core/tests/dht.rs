@@ -22,6 +22,7 @@ use strandline_core::rng::{Rng, Seed};
 use strandline_core::rules::Rule;
 use strandline_core::time::Instant;
 use strandline_core::wire::NetworkId;
+use strandline_core::wire::datagram::{Body, Datagram};
 use strandline_core::wire::record::{Draft, Kind, Kinds, Record};
 
 const NETWORK: NetworkId = NetworkId(*b"test");
@@ -48,6 +49,7 @@ trait AnyDht {
     fn peers(&self) -> &[Entry];
     fn id(&self) -> NodeId;
     fn held(&self) -> usize;
+    fn holds(&self, now: Instant, key: &Key) -> bool;
     fn dropped(&self, rule: Rule) -> u32;
     fn set_clock(&mut self, now: Instant, unix_ms: u64);
     fn observed(&self) -> Option<SocketAddr>;
@@ -145,6 +147,12 @@ impl<P: Plan> AnyDht for Dht<P> {
     fn held(&self) -> usize {
         self.records().len()
     }
+    fn holds(&self, now: Instant, key: &Key) -> bool {
+        self.records()
+            .read(now, key, Kinds::ALL, 0)
+            .next()
+            .is_some()
+    }
     fn dropped(&self, rule: Rule) -> u32 {
         Dht::dropped(self).of(rule)
     }
@@ -179,6 +187,8 @@ struct Host {
     addr: SocketAddr,
     dht: Box<dyn AnyDht>,
     alive: bool,
+    /// No record that somebody wants held there arrives.
+    refuses_puts: bool,
     heard: Heard,
 }
 
@@ -199,6 +209,11 @@ struct World {
 
 fn addr(n: usize) -> SocketAddr {
     SocketAddr::from(([10, (n >> 8) as u8, n as u8, 1], 7827))
+}
+
+fn is_put(bytes: &[u8]) -> bool {
+    let datagram = Datagram::decode(bytes, NETWORK);
+    datagram.is_ok_and(|datagram| matches!(datagram.body, Body::Put { .. }))
 }
 
 fn seed(n: usize, what: u8) -> Seed {
@@ -250,6 +265,7 @@ impl World {
             addr,
             dht: node::<P>(n, listen),
             alive: true,
+            refuses_puts: false,
             heard: Heard::default(),
         };
         self.hosts.push(host);
@@ -361,6 +377,7 @@ impl World {
             let (from, to, bytes) = entry.remove();
             if let Some(&n) = self.index.get(&to)
                 && self.hosts[n].alive
+                && !(self.hosts[n].refuses_puts && is_put(&bytes))
             {
                 let records = self.hosts[n].dht.datagram(self.now, from, &bytes);
                 self.hosts[n].heard.records.extend(records);
@@ -898,6 +915,58 @@ fn an_older_record_is_refused_with_the_sequence_that_is_held() {
         }
     );
     assert_eq!(world.get(3, key(1)).1, [b"newest"]);
+}
+
+#[test]
+fn whoever_is_not_among_the_nearest_any_more_lets_a_record_go_once_they_hold_it() {
+    let mut world = World::joined::<Server>(10);
+    for k in 0..8 {
+        let stored = world.put(k, &value(k, key(k), 1, b"x"));
+        assert!(matches!(stored, Outcome::Stored { .. }));
+    }
+    for _ in 10..40 {
+        let n = world.add::<Server>();
+        world.join(n, 0);
+    }
+    let holders = |world: &World, k| {
+        let hosts = world.hosts.iter();
+        let hold = hosts.filter(|host| host.dht.holds(world.now, &key(k)));
+        hold.map(|host| host.dht.id()).collect::<Vec<_>>()
+    };
+    let before: usize = (0..8).map(|k| holders(&world, k).len()).sum();
+    assert!(before > 8 * 9, "newcomers made copies multiply: {before}");
+    world.run_ms(5 * 60_000);
+    for k in 0..8 {
+        let mut held = holders(&world, k);
+        let mut nearest = world.nearest(key(k), usize::MAX);
+        nearest.truncate(8);
+        held.sort_unstable();
+        nearest.sort_unstable();
+        assert_eq!(held, nearest, "{k}");
+    }
+    let lost: usize = world.hosts.iter().map(|host| host.heard.lost).sum();
+    assert!(lost > 0, "it is told");
+}
+
+#[test]
+fn nobody_lets_a_record_go_that_the_nearest_do_not_hold() {
+    let mut world = World::joined::<Server>(10);
+    // Whoever comes hears of the record, and never gets it.
+    let stored = world.put(0, &value(0, key(0), 1, b"x"));
+    assert!(matches!(stored, Outcome::Stored { .. }));
+    let hosts = 0..10;
+    let holders: Vec<usize> = hosts
+        .filter(|&n| world.hosts[n].dht.holds(world.now, &key(0)))
+        .collect();
+    for _ in 10..40 {
+        let n = world.add::<Server>();
+        world.hosts[n].refuses_puts = true;
+        world.join(n, 0);
+    }
+    world.run_ms(20 * 60_000);
+    for n in holders {
+        assert!(world.hosts[n].dht.holds(world.now, &key(0)), "{n}");
+    }
 }
 
 /// Every sixth is the worst: of some exchanges the same datagram is lost each time, request after request.

@@ -152,11 +152,16 @@ impl<P: Plan> Pair<P> {
     }
 
     fn have(&mut self, told: &[u8]) -> u64 {
-        let lacks = |body: &Body<'_>| match body {
-            Body::Lacks { lacks, .. } => *lacks,
+        self.compare(told).0
+    }
+
+    /// What the node lacks of what the neighbour tells, and what it holds.
+    fn compare(&mut self, told: &[u8]) -> (u64, u64) {
+        let compared = |body: &Body<'_>| match body {
+            Body::Lacks { lacks, holds, .. } => (*lacks, *holds),
             other => panic!("{other:?}"),
         };
-        self.ask(Body::Have { told }, lacks).1
+        self.ask(Body::Have { told }, compared).1
     }
 
     /// Answers what the node asks.
@@ -209,6 +214,7 @@ impl<P: Plan> Pair<P> {
         let body = match &answer {
             Answer::Nothing => return,
             Answer::Lacks(lacks) => Body::Lacks {
+                holds: 0,
                 observed,
                 lacks: *lacks,
             },
@@ -335,7 +341,7 @@ fn another_sequence_and_an_unknown_record_are_lacking_and_the_same_is_not() {
     let (older, newer) = (value(3, key(1), 4, 0), value(3, key(1), 6, 0));
     let (other_author, elsewhere) = (value(4, key(1), 5, 0), value(3, key(2), 5, 0));
     let told = told(&[&held, &older, &newer, &other_author, &elsewhere]);
-    assert_eq!(pair.have(&told), 0b11110);
+    assert_eq!(pair.compare(&told), (0b11110, 0b00001));
     let none = [key(1).as_bytes().as_slice(), &[0]].concat();
     assert_eq!(pair.have(&none), 0);
     let cut = told.len() - 1;
@@ -390,6 +396,8 @@ fn a_full_location_takes_newer_records_and_no_others() {
     assert!(held.len() < places, "{}", held.len());
     let newer = value(10, key(1), 2, 0);
     assert_eq!(pair.have(&told(&[&held[0], &newer])), 0b10);
+    let elsewhere = told(&[&claims[held.len()]]);
+    assert_eq!(pair.compare(&elsewhere).1, 0, "not held, if not welcome");
     let mut all: Vec<&[u8]> = held.iter().map(Vec::as_slice).collect();
     all.push(&claims[held.len()]);
     assert_eq!(

@@ -413,10 +413,27 @@ fn datagrams() -> Vec<(&'static str, Vec<u8>)> {
                 },
             ),
         ),
-        ("lacks", datagram(TOKEN, Body::Lacks { observed, lacks: 1 })),
+        (
+            "lacks",
+            datagram(
+                TOKEN,
+                Body::Lacks {
+                    observed,
+                    lacks: 1,
+                    holds: 0,
+                },
+            ),
+        ),
         (
             "lacks-nothing",
-            datagram(TOKEN, Body::Lacks { observed, lacks: 0 }),
+            datagram(
+                TOKEN,
+                Body::Lacks {
+                    observed,
+                    lacks: 0,
+                    holds: 1,
+                },
+            ),
         ),
     ]
 }

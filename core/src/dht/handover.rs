@@ -164,6 +164,8 @@ impl<P: Plan> Dht<P> {
                 return false;
             }
             self.wave(op);
+        } else {
+            self.let_go_soon();
         }
         self.handover.walk = Walk::Idle;
         true

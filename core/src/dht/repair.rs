@@ -2,11 +2,13 @@
 //!
 //! Owns one round at a time: through the own store in windows of slots, for each window through those who should
 //! hold some of it too. A peer is told the locations with a digest of each record, and is put what it says it
-//! lacks. Each holder runs its own rounds, so nobody has to answer with records. Invariants: a round asks nobody
-//! but contacts about records that they should hold as far as this node knows; one peer is asked at a time, and
-//! [`AT_ONCE`] records are on their way at most; a step looks at one window; a lifetime is never extended.
+//! lacks. Each holder runs its own rounds, so nobody has to answer with records. What this node is not among the
+//! nearest to any more it lets go once the nearest [`GIVERS`] have said that they hold it: copies would multiply as nodes
+//! come and go, and readers look for them where they should be. Invariants: a round asks nobody but contacts about
+//! records that they should hold as far as this node knows; one peer is asked at a time, and [`AT_ONCE`] records are on
+//! their way at most; a step looks at one window; a lifetime is never extended.
 
-use crate::addr::source_of;
+use crate::addr::{PackedAddr, source_of};
 use crate::bounded::List;
 use crate::id::{Key, NodeId};
 use crate::overlay::{Change, Nearest, Overlay, REPLICATION};
@@ -21,8 +23,8 @@ use crate::wire::datagram::{
 };
 use crate::wire::record::{Kinds, Record};
 
-use super::Dht;
 use super::handover::{GIVERS, location_of};
+use super::{Dht, Notice};
 
 /// The pause between two rounds, in ms: 10 to 15 minutes.
 pub const ROUND_MS: u64 = 750 * 1_000;
@@ -33,8 +35,11 @@ pub const SOON_MS: u64 = 6_000;
 const SOON_JITTER_PERCENT: u32 = 60;
 /// A changed neighbourhood does not begin a round sooner than this after the last one, in ms.
 pub const REST_MS: u64 = 30 * 1_000;
-/// So many newcomers among the nearest [`K`](crate::overlay::K) are a changed neighbourhood. Each alone is handed its records over.
-pub const NEWCOMERS: u8 = 4;
+/// So many that came or vanished among the nearest [`K`](crate::overlay::K) are a changed neighbourhood. Each newcomer
+/// alone is handed its records over.
+pub const CHANGES: u8 = 4;
+/// How soon after that a round begins that is only about records whose place the newcomer took, in ms.
+pub const LET_GO_MS: u64 = 20 * 1_000;
 /// The pause between two steps that are not brought on by an answer, in ms.
 pub const PAUSE_MS: u64 = 20;
 /// How many slots of the store one step looks at, and how many records one datagram tells at most.
@@ -68,8 +73,12 @@ pub(super) struct Repair {
     phase: Phase,
     /// The neighbourhood changed while a round was under way.
     again: bool,
-    /// Newcomers to the neighbourhood since the last round.
-    newcomers: u8,
+    /// How many came to the neighbourhood or vanished since the last round.
+    changes: u8,
+    /// The round is only about records that this node should not hold any more.
+    partial: bool,
+    /// A record that the peer is being told has changed meanwhile.
+    unsure: bool,
     under_way: u8,
     /// The number of the window, from the beginning of the store.
     window: u16,
@@ -79,8 +88,12 @@ pub(super) struct Repair {
     place: u8,
     /// Records of the window, by place: those told, then those that the peer lacks.
     records: u64,
+    /// Records of the window that one of the nearest holds, and this node should not any more.
+    held_there: u64,
     /// The next step, or the beginning of the next round.
     due: Option<Instant>,
+    /// A round that begins sooner is a partial one.
+    full: Instant,
     /// A changed neighbourhood begins no round before this.
     rested: Instant,
 }
@@ -99,13 +112,17 @@ impl Repair {
     pub(super) const EMPTY: Self = Self {
         phase: Phase::Idle,
         again: false,
-        newcomers: 0,
+        changes: 0,
+        partial: false,
+        unsure: false,
         under_way: 0,
         window: 0,
         peer: NodeId::ZERO,
         place: 0,
         records: 0,
+        held_there: 0,
         due: None,
+        full: Instant::ZERO,
         rested: Instant::ZERO,
     };
 
@@ -116,6 +133,13 @@ impl Repair {
     fn enter(&mut self, window: u16) {
         self.window = window;
         (self.peer, self.place) = (NodeId::ZERO, 0);
+        self.held_there = 0;
+    }
+
+    /// The record in a slot is new or another one.
+    pub(super) fn on_changed(&mut self, slot: usize) {
+        self.unsure |= self.records & self.bit(slot) != 0;
+        self.held_there &= !self.bit(slot);
     }
 
     /// The first slot of the window.
@@ -140,31 +164,50 @@ impl<P: Plan> Dht<P> {
             if self.repair.phase == Phase::Idle && self.repair.due.is_none() {
                 self.schedule_round();
             }
-            let nearest = self.overlay.nearest(&self.own_key());
-            let mut near = nearest.iter().filter_map(|&at| self.overlay.at(at));
-            let near = near.any(|entry| entry.contact == contact);
-            self.repair.newcomers = self.repair.newcomers.saturating_add(u8::from(near));
+            self.count_change(&contact.addr);
         }
-        if change.down.is_some() || self.repair.newcomers >= NEWCOMERS {
+        if change.down.is_some() {
+            self.repair_soon();
+        }
+    }
+
+    /// Somebody came or is about to be given up: several of the nearest bring the next round on.
+    pub(super) fn count_change(&mut self, addr: &PackedAddr) {
+        let nearest = self.overlay.nearest(&self.own_key());
+        let mut near = nearest.iter().filter_map(|&at| self.overlay.at(at));
+        let near = near.any(|entry| entry.contact.addr == *addr);
+        self.repair.changes = self.repair.changes.saturating_add(u8::from(near));
+        if self.repair.changes >= CHANGES {
             self.repair_soon();
         }
     }
 
     /// Lets the next round begin in a few seconds.
     pub(super) fn repair_soon(&mut self) {
-        self.repair.newcomers = 0;
+        self.repair.changes = 0;
         if self.repair.phase == Phase::Idle {
             let pause_ms = self.rng.jitter(SOON_MS, SOON_JITTER_PERCENT);
             let soon = self.now.max(self.repair.rested).after_ms(pause_ms);
+            self.repair.full = self.repair.full.min(soon);
             self.repair.due = earliest(self.repair.due, Some(soon));
         } else {
             self.repair.again = true;
         }
     }
 
+    /// A newcomer was handed what it should hold: perhaps it took this node's place.
+    pub(super) fn let_go_soon(&mut self) {
+        if self.repair.phase == Phase::Idle && self.repair.due.is_some() {
+            let pause_ms = self.rng.jitter(LET_GO_MS, SOON_JITTER_PERCENT);
+            let soon = self.now.after_ms(pause_ms);
+            self.repair.due = earliest(self.repair.due, Some(soon));
+        }
+    }
+
     fn schedule_round(&mut self) {
         let pause_ms = self.rng.jitter(ROUND_MS, ROUND_JITTER_PERCENT);
-        self.repair.due = Some(self.now.after_ms(pause_ms));
+        self.repair.full = self.now.after_ms(pause_ms);
+        self.repair.due = Some(self.repair.full);
     }
 
     /// Does a step of the round, or begins one, if that is due.
@@ -176,7 +219,10 @@ impl<P: Plan> Dht<P> {
         match self.repair.phase {
             Phase::Idle if self.overlay.entries().is_empty() => {} // The first contact schedules the next.
             Phase::Idle => {
-                (self.repair.again, self.repair.newcomers) = (false, 0);
+                self.repair.partial = self.now < self.repair.full;
+                if !self.repair.partial {
+                    (self.repair.again, self.repair.changes) = (false, 0);
+                }
                 self.repair.enter(0);
                 self.look();
             }
@@ -188,8 +234,12 @@ impl<P: Plan> Dht<P> {
 
     fn end_round(&mut self) {
         self.repair.phase = Phase::Idle;
-        self.repair.rested = self.now.after_ms(REST_MS);
-        self.schedule_round();
+        if self.repair.partial {
+            self.repair.due = Some(self.repair.full.max(self.now.after_ms(PAUSE_MS)));
+        } else {
+            self.repair.rested = self.now.after_ms(REST_MS);
+            self.schedule_round();
+        }
         if self.repair.again {
             self.repair_soon();
         }
@@ -219,7 +269,7 @@ impl<P: Plan> Dht<P> {
         let end = u8::try_from(WINDOW).unwrap_or(u8::MAX);
         self.repair.phase = Phase::Asking;
         (self.repair.peer, self.repair.place) = (batch.peer, batch.rest.unwrap_or(end));
-        self.repair.records = batch.records;
+        (self.repair.records, self.repair.unsure) = (batch.records, false);
     }
 
     /// Queues a request; false when there is no room now.
@@ -245,6 +295,9 @@ impl<P: Plan> Dht<P> {
             };
             let place = u8::try_from(place).unwrap_or(u8::MAX);
             let (nearest, count) = self.others_at(&location);
+            if repair.partial && count != GIVERS {
+                continue;
+            }
             let others = nearest.iter().take(count);
             for entry in others.filter_map(|&at| self.overlay.at(at)) {
                 let peer = entry.contact.id;
@@ -359,22 +412,47 @@ impl<P: Plan> Dht<P> {
         out.get(..len).filter(|told| !told.is_empty())
     }
 
-    /// The peer said which of the records told it lacks.
-    pub(super) fn on_lacks(&mut self, lacks: u64) {
+    /// The peer said which of the records told it lacks, and which it holds.
+    pub(super) fn on_lacks(&mut self, lacks: u64, holds: u64) {
         if self.repair.phase != Phase::Asking {
             return;
         }
         // Should the store have changed meanwhile, the wrong ones may be put: then they are held there already.
-        let (mut wanted, mut n) = (0, 0);
-        self.each_told(|_, _, held| {
-            if lacks.checked_shr(n).is_some_and(|bits| bits & 1 == 1) {
-                wanted |= self.repair.bit(held.id.slot());
+        let (mut wanted, mut held_there, mut n) = (0, 0, 0);
+        self.each_told(|_, location, held| {
+            let bit = self.repair.bit(held.id.slot());
+            let is_in = |bits: u64| bits.checked_shr(n).is_some_and(|bits| bits & 1 == 1);
+            if is_in(lacks) {
+                wanted |= bit;
+            } else if is_in(holds) && self.others_at(location).1 == GIVERS {
+                held_there |= bit;
             }
             n += 1;
         });
+        // But then none is let go.
+        if n == self.repair.records.count_ones() && !self.repair.unsure {
+            self.let_go(held_there & self.repair.held_there);
+            self.repair.held_there |= held_there;
+        }
         self.repair.records = wanted;
         self.repair.phase = Phase::Giving;
         self.give();
+    }
+
+    /// Drops records of the window.
+    fn let_go(&mut self, mut records: u64) {
+        let (notices, dropped) = (&mut self.notices, &mut self.dropped);
+        while records != 0 {
+            let slot = self.repair.start() + records.trailing_zeros() as usize;
+            if let Some(held) = self.records.at(self.now, slot) {
+                self.records.remove(held.id, |key| {
+                    if notices.push_back(Notice::KeyLost(key)).is_err() {
+                        dropped.count(Rule::Full);
+                    }
+                });
+            }
+            records &= records - 1;
+        }
     }
 
     /// The peer did not say.
@@ -469,9 +547,10 @@ impl<P: Plan> Dht<P> {
         }
     }
 
-    /// Which of the records that a holder tells this node lacks and would take: bit n for the nth.
-    pub(super) fn lacking(&self, told: &[u8]) -> u64 {
-        let (mut lacks, mut told_before, mut compared) = (0, 0_u32, 0);
+    /// Which of the records that a holder tells this node lacks and would take, and which it holds: bit n for the nth.
+    pub(super) fn compared(&self, told: &[u8]) -> (u64, u64) {
+        let (mut lacks, mut holds) = (0, 0);
+        let (mut told_before, mut compared) = (0_u32, 0);
         for Told { location, digests } in Told::iter(told) {
             if compared > COMPARED_MAX {
                 // One location told again and again, or many full ones: the rest another time.
@@ -489,6 +568,7 @@ impl<P: Plan> Dht<P> {
                     same |= u64::from(theirs == own) << n;
                 }
             }
+            holds |= same;
             let takes_more = self.takes_more(&location, count);
             for (_, n) in Digest::iter(digests).zip(told_before..u64::BITS) {
                 let bit = 1 << n;
@@ -502,7 +582,7 @@ impl<P: Plan> Dht<P> {
                 break;
             }
         }
-        lacks
+        (lacks, holds)
     }
 
     /// Whether one more record may find a place at a location that has `count`.

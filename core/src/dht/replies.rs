@@ -322,7 +322,7 @@ impl<P: Plan> Dht<P> {
                 }
             }
             (Tag::HandOver { .. }, Body::Stored { .. }) => self.on_handed_over(),
-            (Tag::Have, Body::Lacks { lacks, .. }) => self.on_lacks(*lacks),
+            (Tag::Have, Body::Lacks { lacks, holds, .. }) => self.on_lacks(*lacks, *holds),
             (Tag::Repair { record }, Body::Stored { outcome, .. }) => {
                 if let PutOutcome::Older { record: theirs } = outcome {
                     self.on_newer(record, theirs, contact);
@@ -534,6 +534,7 @@ impl<P: Plan> Dht<P> {
         if matches!(pending.tag, Tag::Validate { .. }) {
             self.rpc.note_unreached(self.now, pending.peer.addr);
         } else {
+            self.count_change(&pending.peer.addr);
             let change = self.overlay.failed(self.now, &pending.peer.addr);
             self.on_change(change);
         }

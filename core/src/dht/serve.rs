@@ -77,6 +77,7 @@ enum Answer {
     /// Bytes, since a `u64` would make every reply of a board longer.
     Lacks {
         lacks: [u8; 8],
+        holds: [u8; 8],
     },
     Denied(Denial),
 }
@@ -218,9 +219,13 @@ impl<P: Plan> Dht<P> {
             Body::Send { key, bytes } => Answer::Delivered {
                 accepted: self.on_message(from, transaction, key, bytes)?,
             },
-            Body::Have { told } => Answer::Lacks {
-                lacks: self.lacking(told).to_be_bytes(),
-            },
+            Body::Have { told } => {
+                let (lacks, holds) = self.compared(told);
+                Answer::Lacks {
+                    lacks: lacks.to_be_bytes(),
+                    holds: holds.to_be_bytes(),
+                }
+            }
             Body::Ping { .. }
             | Body::Pong { .. }
             | Body::Found { .. }
@@ -256,6 +261,9 @@ impl<P: Plan> Dht<P> {
         let accepted = self
             .records
             .put(self.now, &self.clock, self.network, offer, near, lost)?;
+        if accepted.changed {
+            self.repair.on_changed(accepted.id.slot());
+        }
         if accepted.gained {
             self.notify(Notice::KeyGained(accepted.location));
         }
@@ -391,9 +399,14 @@ impl<P: Plan> Dht<P> {
                 },
                 buf,
             ),
-            Answer::Lacks { lacks } => {
-                let lacks = u64::from_be_bytes(lacks);
-                self.seal(reply, Body::Lacks { observed, lacks }, buf)
+            Answer::Lacks { lacks, holds } => {
+                let [lacks, holds] = [lacks, holds].map(u64::from_be_bytes);
+                let body = Body::Lacks {
+                    observed,
+                    lacks,
+                    holds,
+                };
+                self.seal(reply, body, buf)
             }
             Answer::Denied(reason) => self.seal(reply, Body::Denied { observed, reason }, buf),
         }

@@ -140,6 +140,8 @@ pub enum Body<'a> {
         observed: PackedAddr,
         /// Bit n is set when the record of the nth digest is not held, or another sequence of it, and is welcome.
         lacks: u64,
+        /// Bit n is set when the record of the nth digest is held, with this sequence.
+        holds: u64,
     },
 }
 

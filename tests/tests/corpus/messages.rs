@@ -115,6 +115,7 @@ pub fn datagrams(value: &[u8]) -> Vec<(&'static str, Body<'_>)> {
         (
             "valid-lacks",
             Body::Lacks {
+                holds: 0,
                 observed,
                 lacks: 0b101,
             },
