@@ -12,8 +12,12 @@ pub const REMAINING_MIN_MS: u64 = 1000;
 /// The longest that a record of an author without a clock is held from its first receipt, in milliseconds.
 pub const CLOCKLESS_LIFETIME_MAX_MS: u64 = 60 * 60 * 1000;
 
-/// How far an issuing time may lie in the future, beyond the uncertainty of the holder's clock, in milliseconds.
-pub const FUTURE_MAX_MS: u64 = 5 * 60 * 1000;
+/// How far a clock may be off without its owner's knowing, in milliseconds.
+const CLOCK_ERROR_MS: u64 = 5 * 60 * 1000;
+/// How far an issuing time may lie in the future, beyond the uncertainty of the holder's or reader's clock, in
+/// milliseconds: the author's clock may be as far ahead as theirs is behind. Nothing is gained by a future date, since
+/// what is left to live never exceeds the lifetime.
+pub const FUTURE_MAX_MS: u64 = 2 * CLOCK_ERROR_MS;
 
 /// Tells how long a record received at `now` may be held, in milliseconds, when its sender said that `told_ms` are
 /// left.
