@@ -12,7 +12,7 @@ use crate::bounded::{Arena, Blobs, Fixed, Handle, Index, List, Scan, Slot};
 #[cfg(feature = "alloc")]
 use crate::bounded::{Boxed, Grown, Hashed};
 use crate::crypto::{Crypto, Ed25519};
-use crate::dht::{Notice, Op, Recent, Reply, Shard, Value, Visit, Vote};
+use crate::dht::{Asked, Cached, Notice, Op, Recent, Reply, Shard, Value, Visit, Vote};
 use crate::id::{NodeId, UserId};
 use crate::lookup::Candidate;
 use crate::overlay::chord::Chord;
@@ -47,6 +47,15 @@ pub trait Plan: Sized + 'static {
     const RECORDS_PER_LOCATION: usize;
     /// The most records held that one source has brought.
     const RECORDS_PER_SOURCE: usize;
+    /// Whether records are let go as soon as nearer nodes hold them. Otherwise they go when their place is needed.
+    const LETS_GO: bool;
+
+    // DHT: copies of popular values, for those who read them; without places, none are kept.
+
+    /// The copies, of a kilobyte each.
+    type Cached: List<Cached>;
+    /// What is asked for often.
+    type Asked: List<Asked>;
 
     // DHT: requests.
 
@@ -197,6 +206,10 @@ impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Board<C, O> {
     type RecordSources = records::Recount;
     const RECORDS_PER_LOCATION: usize = 8;
     const RECORDS_PER_SOURCE: usize = 16;
+    const LETS_GO: bool = false;
+
+    type Cached = Fixed<Cached, 0>;
+    type Asked = Fixed<Asked, 0>;
 
     type Requests = Fixed<Slot<Pending>, 6>;
     type RequestIndex = Scan;
@@ -283,6 +296,10 @@ impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Server<C, O> {
     type RecordSources = records::Counts;
     const RECORDS_PER_LOCATION: usize = 64;
     const RECORDS_PER_SOURCE: usize = 16_384;
+    const LETS_GO: bool = true;
+
+    type Cached = Grown<Cached, 256>;
+    type Asked = Grown<Asked, 64>;
 
     type Requests = Grown<Slot<Pending>, 4_096>;
     type RequestIndex = Hashed;

@@ -6,7 +6,7 @@
 //! address that was asked or by a time-out, and is in the outgoing queue at most once.
 
 use crate::addr::PackedAddr;
-use crate::bounded::{Handle, Index, List, Ring, Slab};
+use crate::bounded::{BlobId, Handle, Index, List, Ring, Slab};
 use crate::crypto::Crypto;
 use crate::plan::Plan;
 use crate::records::RecordId;
@@ -174,6 +174,11 @@ pub enum Tag {
     },
     /// What is held, to another holder.
     Have,
+    /// A copy of a popular value to a node on the way to its holders.
+    Cache {
+        /// When it ends, and the record.
+        copy: BlobId,
+    },
     /// A held record to a holder that said it lacks it.
     Repair {
         /// Names the record in the store.
@@ -197,6 +202,7 @@ impl Tag {
             | Self::Bye { .. }
             | Self::HandOver { .. }
             | Self::Have
+            | Self::Cache { .. }
             | Self::Repair { .. } => None,
         }
     }

@@ -245,6 +245,15 @@ impl<P: Plan> Dht<P> {
                 get.complete &= keep_value::<P>(values, parked, op_handle, &record, &mut get.count);
             }
         }
+        if Self::CACHES
+            && get.hashed
+            && let Some(copy) = self.caching.read(self.now, &location)
+            && let Ok(record) = Record::decode(copy.record)
+            && is_asked_for::<P>(get, &root, &record)
+        {
+            let (values, parked) = (&mut self.values, &mut self.parked);
+            get.complete &= keep_value::<P>(values, parked, op_handle, &record, &mut get.count);
+        }
         self.end_if_found(op_handle);
     }
 

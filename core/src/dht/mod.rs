@@ -2,12 +2,14 @@
 //! what the timeline stands on.
 //!
 //! Owns the composition of `rpc`, `overlay`, `lookup` and `records`: which request is answered how (`serve`), what
-//! an answer means (`replies`), operations and the visits that they consist of (`ops`, `visits`; what a visit does:
-//! `gets`, `puts`, `messages`), joining and leaving (`joining`), handing records to newcomers (`handover`), comparing
-//! them with the other holders (`repair`), and what is told (`events`). Invariants: every operation ends by its
-//! deadline; nothing goes to an address that was not asked for by the host, did not send a request just now or did not
-//! answer a ping, but one ping; what is sent is encoded at poll time.
+//! is sent (`sending`), what an answer means (`replies`), operations and the visits that they consist of (`ops`,
+//! `visits`; what a visit does: `gets`, `puts`, `messages`), joining and leaving (`joining`), handing records to
+//! newcomers (`handover`), comparing them with the other holders (`repair`), copies of what many read (`caching`), and
+//! what is told (`events`). Invariants: every operation ends by its deadline; nothing goes to an address that was not
+//! asked for by the host, did not send a request just now or did not answer a ping, but one ping; what is sent is
+//! encoded at poll time.
 
+mod caching;
 mod events;
 mod gets;
 mod handover;
@@ -19,12 +21,14 @@ mod puts;
 mod repair;
 mod replies;
 mod ring;
+mod sending;
 mod serve;
 mod values;
 mod visits;
 
 use core::net::{IpAddr, SocketAddr};
 
+pub use caching::{Asked, Cached};
 pub use events::Notice;
 pub use gets::{Shard, Value};
 pub use messages::{Letter, Recent};
@@ -50,6 +54,7 @@ use crate::time::{Instant, earliest};
 use crate::wire::NetworkId;
 use crate::wire::datagram::{Contact, Datagram};
 
+use caching::Caching;
 use handover::HandOver;
 use joining::Joining;
 use observed::Observed;
@@ -113,6 +118,7 @@ pub struct Dht<P: Plan> {
     contacts_changed: bool,
     handover: HandOver<P>,
     repair: Repair,
+    caching: Caching<P>,
     observed: Observed<P>,
     dropped: Dropped,
 }
@@ -157,6 +163,7 @@ impl<P: Plan> Dht<P> {
             contacts_changed: false,
             handover: HandOver::EMPTY,
             repair: Repair::EMPTY,
+            caching: Caching::EMPTY,
             observed: Observed::EMPTY,
             dropped: Dropped::NONE,
         }

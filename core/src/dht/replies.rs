@@ -173,7 +173,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Checks a record's signature, once for each visit.
-    fn verify(&mut self, visit: Handle, record: &Record<'_>) -> Result<(), Rule> {
+    pub(super) fn verify(&mut self, visit: Handle, record: &Record<'_>) -> Result<(), Rule> {
         let digest = self.tokens.keyed_hash::<P::Crypto>(record.bytes);
         let visit = self.visits.get_mut(visit);
         if visit
@@ -262,6 +262,23 @@ impl<P: Plan> Dht<P> {
         rtt_ms: Option<u64>,
         datagram: &Datagram<'d>,
     ) -> Option<Found<'d>> {
+        if let Body::Found {
+            more,
+            spilled,
+            records,
+            contacts,
+            ..
+        } = datagram.body
+            && let Tag::Ask { visit } | Tag::Page { visit, .. } = pending.tag
+        {
+            if matches!(pending.tag, Tag::Ask { .. })
+                && self.on_nodes(visit, contact, contacts, datagram)
+                && Self::CACHES
+            {
+                self.leave_copy(visit, contact, pending.sent, records);
+            }
+            return self.on_records(pending, visit, contact, records, more, spilled);
+        }
         match (pending.tag, &datagram.body) {
             (Tag::Probe, Body::Pong { .. }) => {}
             (Tag::Neighbours, Body::Found { contacts, .. }) => {
@@ -277,30 +294,6 @@ impl<P: Plan> Dht<P> {
                 self.on_first_ping(pending, |lookup| {
                     lookup.pinged(contact, datagram.token, rtt);
                 });
-            }
-            (
-                Tag::Ask { visit },
-                Body::Found {
-                    more,
-                    spilled,
-                    records,
-                    contacts,
-                    ..
-                },
-            ) => {
-                self.on_nodes(visit, contact, contacts, datagram);
-                return self.on_records(pending, visit, contact, records, *more, *spilled);
-            }
-            (
-                Tag::Page { visit, .. },
-                Body::Found {
-                    more,
-                    spilled,
-                    records,
-                    ..
-                },
-            ) => {
-                return self.on_records(pending, visit, contact, records, *more, *spilled);
             }
             (Tag::Put { visit }, Body::Stored { outcome, .. }) => {
                 self.on_stored(visit, contact, outcome);
@@ -322,6 +315,9 @@ impl<P: Plan> Dht<P> {
                 }
             }
             (Tag::HandOver { .. }, Body::Stored { .. }) => self.on_handed_over(),
+            (Tag::Cache { copy }, Body::Stored { .. }) if Self::CACHES => {
+                self.parked.remove(copy);
+            }
             (Tag::Have, Body::Lacks { lacks, holds, .. }) => self.on_lacks(*lacks, *holds),
             (Tag::Repair { record }, Body::Stored { outcome, .. }) => {
                 if let PutOutcome::Older { record: theirs } = outcome {
@@ -342,16 +338,17 @@ impl<P: Plan> Dht<P> {
         None
     }
 
-    /// A candidate named others.
+    /// A candidate named others. Whether it named itself too: on a ring it owns the target, otherwise many ask for it.
     fn on_nodes(
         &mut self,
         handle: Handle,
         from: &Contact,
         contacts: &[u8],
         datagram: &Datagram<'_>,
-    ) {
+    ) -> bool {
+        let mut named_itself = false;
         let Some(visit) = self.visits.get_mut(handle) else {
-            return;
+            return named_itself;
         };
         let hops = visit
             .lookup
@@ -359,8 +356,11 @@ impl<P: Plan> Dht<P> {
             .unwrap_or(0)
             .saturating_add(1);
         for contact in Contact::iter(contacts).take(K) {
-            if P::Overlay::RING && contact.id == from.id && contact.addr.is_none() {
-                if let Some(visit) = self.visits.get_mut(handle) {
+            if contact.id == from.id && contact.addr.is_none() {
+                named_itself = true;
+                if P::Overlay::RING
+                    && let Some(visit) = self.visits.get_mut(handle)
+                {
                     visit.lookup.owns(&from.addr);
                 }
                 continue;
@@ -376,13 +376,14 @@ impl<P: Plan> Dht<P> {
                                 self.rpc.repeat_ping(&contact.addr);
                             }
                         }
-                        (None, _) => return,
+                        (None, _) => return false,
                     }
                 }
                 Err(rule) => self.dropped.count(rule),
             }
         }
         self.touch(handle);
+        named_itself
     }
 
     /// A holder sent a page of records.
@@ -549,6 +550,11 @@ impl<P: Plan> Dht<P> {
             Tag::Bye { op } => self.on_goodbye(op),
             Tag::HandOver { .. } => self.on_handed_over(),
             Tag::Have => self.on_have_failed(),
+            Tag::Cache { copy } => {
+                if Self::CACHES {
+                    self.parked.remove(copy);
+                }
+            }
             Tag::Repair { record } => self.on_repaired(record, None),
             Tag::Validate { .. } => {
                 self.on_first_ping(pending, |lookup| lookup.ping_failed(&pending.peer.addr));

@@ -1,28 +1,24 @@
-//! Answering requests, and turning intentions into bytes.
+//! Answering requests.
 //!
-//! Owns the queue of replies: each is an intention, encoded when polled. Invariants: to an address that did not
+//! Owns the queue of replies: each is an intention, encoded when polled (`sending`). Invariants: to an address that did not
 //! prove itself by a token goes nothing but `Pong` or `Denied`, which are shorter than any request; a request that
 //! finds the queue full changes nothing.
 
-use core::net::SocketAddr;
-
 use crate::addr::{PackedAddr, source_of};
-use crate::bounded::{Blobs, Handle, List};
+use crate::bounded::List;
 use crate::crypto::Crypto;
 use crate::id::Key;
-use crate::lookup::Lookup;
 use crate::overlay::{Heard, K, Overlay};
 use crate::plan::Plan;
 use crate::records::{Offer, PutError, RecordId};
-use crate::rpc::{Peer, Pending, Tag};
+use crate::rpc::Peer;
 use crate::rules::Rule;
 use crate::wire::datagram::{
-    Body, CONTACT_LEN, Contact, Datagram, Denial, HAVE_ROOM, Proof, PutOutcome, Token, Transaction,
+    Body, CONTACT_LEN, COPY_DEPTH, Contact, Datagram, Denial, Proof, PutOutcome, Token, Transaction,
 };
-use crate::wire::record::{Kinds, Record};
-use crate::wire::{DATAGRAM_LEN_MAX, PING_LEN, REQUEST_LEN_MIN};
+use crate::wire::record::{Kind, Kinds, Record};
+use crate::wire::{DATAGRAM_LEN_MAX, REQUEST_LEN_MIN};
 
-use super::ops::Job;
 use super::{Dht, Notice};
 
 /// Bytes of a `Found` reply besides records and contacts.
@@ -33,8 +29,6 @@ const FOUND_ROOM: usize = DATAGRAM_LEN_MAX - FOUND_HEAD_LEN;
 const CONTACTS_MIN: usize = 3;
 /// Contacts for which further records leave room.
 const CONTACTS_WANTED: usize = 8;
-/// Bytes of a `Ping` without its padding.
-const PING_HEAD_LEN: usize = 5 + 8 + 32 + 8 + 1 + 1 + 1 + 1;
 /// Bytes of a `Pong` without a proof, the longest reply to an address that did not prove itself.
 const PONG_LEN: usize = 5 + 8 + 32 + 8 + 1 + 18 + 1;
 
@@ -47,7 +41,7 @@ const _: () = assert!(PONG_LEN <= REQUEST_LEN_MIN);
 /// A reply to be sent; opaque, named by memory plans alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply {
-    to: PackedAddr,
+    pub(super) to: PackedAddr,
     transaction: Transaction,
     token: Token,
     answer: Answer,
@@ -61,12 +55,7 @@ enum Answer {
     Nodes {
         target: Key,
     },
-    Records {
-        key: Key,
-        kinds: Kinds,
-        after: u16,
-        limit: u8,
-    },
+    Records(Page),
     Stored,
     Older(RecordId),
     Full,
@@ -80,6 +69,17 @@ enum Answer {
         holds: [u8; 8],
     },
     Denied(Denial),
+}
+
+/// Which records are asked for.
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    key: Key,
+    kinds: Kinds,
+    after: u16,
+    limit: u8,
+    /// Many ask for them.
+    popular: bool,
 }
 
 impl Reply {
@@ -185,12 +185,22 @@ impl<P: Plan> Dht<P> {
                 kinds,
                 after,
                 limit,
-            } => Answer::Records {
+            } => Answer::Records(Page {
                 key,
                 kinds: Kinds(kinds),
                 after,
                 limit,
-            },
+                popular: Self::CACHES
+                    && after == 0
+                    && Kinds(kinds).contains(Kind::Value)
+                    && self.is_popular(&key),
+            }),
+            Body::Put {
+                depth: COPY_DEPTH,
+                remaining_ms,
+                record,
+                ..
+            } if Self::CACHES => Self::answer_of(self.take_copy(from, record, remaining_ms)),
             Body::Put {
                 depth,
                 spilled,
@@ -238,7 +248,11 @@ impl<P: Plan> Dht<P> {
 
     /// Offers a record to the own store.
     fn hold(&mut self, offer: &Offer<'_>) -> Answer {
-        match self.offer(offer) {
+        Self::answer_of(self.offer(offer))
+    }
+
+    fn answer_of(held: Result<(), PutError>) -> Answer {
+        match held {
             Ok(()) => Answer::Stored,
             Err(PutError::Older(id)) => Answer::Older(id),
             Err(PutError::Full) => Answer::Full,
@@ -261,7 +275,7 @@ impl<P: Plan> Dht<P> {
         let accepted = self
             .records
             .put(self.now, &self.clock, self.network, offer, near, lost)?;
-        if accepted.changed {
+        if P::LETS_GO && accepted.changed {
             self.repair.on_changed(accepted.id.slot());
         }
         if accepted.gained {
@@ -284,36 +298,7 @@ impl<P: Plan> Dht<P> {
         }
     }
 
-    /// The next datagram to send: where to, and its length in `buf`, which needs
-    /// [`DATAGRAM_LEN_MAX`] bytes; with less, what does not fit is dropped.
-    pub fn poll_send(&mut self, buf: &mut [u8]) -> Option<(SocketAddr, usize)> {
-        loop {
-            // Without room for it the first of the others goes first.
-            self.acknowledge();
-            let Some(reply) = self.replies.pop_front() else {
-                break;
-            };
-            if let Some(to) = reply.to.to_socket_addr()
-                && let Some(len) = self.encode_reply(&reply, buf)
-            {
-                return Some((to, len));
-            }
-        }
-        while let Some(pending) = self.rpc.pop_outgoing() {
-            if let Some(to) = pending.peer.addr.to_socket_addr()
-                && let Some(len) = self.encode_request(&pending, buf)
-            {
-                return Some((to, len));
-            }
-            // What it was for is gone.
-            self.rpc.withdraw(pending.transaction);
-            self.give_up(&pending);
-            self.run();
-        }
-        None
-    }
-
-    fn encode_reply(&self, reply: &Reply, buf: &mut [u8]) -> Option<usize> {
+    pub(super) fn encode_reply(&self, reply: &Reply, buf: &mut [u8]) -> Option<usize> {
         let observed = reply.to;
         match reply.answer {
             Answer::Pong {
@@ -338,7 +323,7 @@ impl<P: Plan> Dht<P> {
             ),
             Answer::Nodes { target } => {
                 let mut contacts = [0; K * CONTACT_LEN];
-                let contacts = self.write_contacts(&target, &observed, &mut contacts);
+                let contacts = self.write_contacts(&target, &observed, false, &mut contacts);
                 let (more, spilled, records) = (false, false, &[][..]);
                 self.seal(
                     reply,
@@ -352,12 +337,7 @@ impl<P: Plan> Dht<P> {
                     buf,
                 )
             }
-            Answer::Records {
-                key,
-                kinds,
-                after,
-                limit,
-            } => self.encode_records(reply, &key, kinds, after, limit, buf),
+            Answer::Records(page) => self.encode_records(reply, &page, buf),
             Answer::Older(id) => {
                 let held = self.records.get(self.now, id);
                 let outcome = match held {
@@ -425,14 +405,23 @@ impl<P: Plan> Dht<P> {
         .encode(self.network, buf)
     }
 
-    /// Writes the contacts that lead to `target`, without the one that asks, as far as they fit.
-    fn write_contacts<'b>(&self, target: &Key, asker: &PackedAddr, out: &'b mut [u8]) -> &'b [u8] {
+    /// Writes the contacts that lead to `target`, without the one that asks, as far as they fit; first this node itself if
+    /// it owns the target, or if many ask for that.
+    fn write_contacts<'b>(
+        &self,
+        target: &Key,
+        asker: &PackedAddr,
+        popular: bool,
+        out: &'b mut [u8],
+    ) -> &'b [u8] {
         let towards = self.overlay.towards(target);
         let contacts = towards.iter().filter_map(|&at| self.overlay.at(at));
         let contacts = contacts
             .map(|entry| entry.contact)
             .filter(|c| c.addr != *asker);
-        let contacts = self.own_claim(target).into_iter().chain(contacts);
+        let own = popular.then_some(self.own_contact());
+        let own = own.or(self.own_claim(target));
+        let contacts = own.into_iter().chain(contacts);
         let mut len = 0;
         for (place, contact) in out.chunks_exact_mut(CONTACT_LEN).zip(contacts) {
             place.copy_from_slice(&contact.to_bytes());
@@ -442,15 +431,14 @@ impl<P: Plan> Dht<P> {
     }
 
     /// A page of records and, in the first, the contacts nearest to the key.
-    fn encode_records(
-        &self,
-        reply: &Reply,
-        key: &Key,
-        kinds: Kinds,
-        after: u16,
-        limit: u8,
-        buf: &mut [u8],
-    ) -> Option<usize> {
+    fn encode_records(&self, reply: &Reply, page: &Page, buf: &mut [u8]) -> Option<usize> {
+        let Page {
+            ref key,
+            kinds,
+            after,
+            limit,
+            popular,
+        } = *page;
         let mut room = [0; FOUND_ROOM];
         let (mut len, mut count, mut more) = (0, 0, false);
         for held in self.records.read(self.now, key, kinds, after) {
@@ -468,9 +456,18 @@ impl<P: Plan> Dht<P> {
             len += copied;
             count = count.saturating_add(1);
         }
+        if Self::CACHES
+            && (len, after, more) == (0, 0, false)
+            && kinds.contains(Kind::Value)
+            && let Some(copy) = self.caching.read(self.now, key)
+        {
+            let place = room.get_mut(..FOUND_ROOM - CONTACTS_MIN * CONTACT_LEN);
+            len = place.and_then(|place| copy.encode(place)).unwrap_or(0);
+        }
         let (records, rest) = room.split_at_mut_checked(len)?;
+        let popular = Self::CACHES && popular && len > 0;
         let contacts = if after == 0 {
-            self.write_contacts(key, &reply.to, rest)
+            self.write_contacts(key, &reply.to, popular, rest)
         } else {
             &[][..]
         };
@@ -486,108 +483,6 @@ impl<P: Plan> Dht<P> {
             },
             buf,
         )
-    }
-
-    /// The bytes of a request; `None` when what it was for is gone.
-    fn encode_request(&self, pending: &Pending, buf: &mut [u8]) -> Option<usize> {
-        let mut told = [0; HAVE_ROOM];
-        let pad = [0; PING_LEN - PING_HEAD_LEN];
-        let ping = |leaving| Body::Ping {
-            leaving,
-            challenge: None,
-            pad: &pad,
-        };
-        let body = match pending.tag {
-            Tag::Probe | Tag::Bootstrap | Tag::Validate { .. } => ping(false),
-            Tag::Bye { .. } => ping(true),
-            Tag::Neighbours => Body::FindNode {
-                target: self.own_key(),
-            },
-            Tag::Ask { visit } => {
-                let (job, lookup, _) = self.job_of(visit)?;
-                let target = *lookup.target();
-                match job {
-                    Job::Get(get) => {
-                        let kinds = get.kinds.0;
-                        Body::Get {
-                            key: target,
-                            kinds,
-                            after: 0,
-                            limit: u8::MAX,
-                        }
-                    }
-                    Job::Join(_)
-                    | Job::Refresh
-                    | Job::Find
-                    | Job::Put(_)
-                    | Job::Send(_)
-                    | Job::Leave(_)
-                    | Job::Done(_) => Body::FindNode { target },
-                }
-            }
-            Tag::Page { visit, after } => {
-                let (Job::Get(get), lookup, _) = self.job_of(visit)? else {
-                    return None;
-                };
-                let (key, kinds) = (*lookup.target(), get.kinds.0);
-                Body::Get {
-                    key,
-                    kinds,
-                    after,
-                    limit: u8::MAX,
-                }
-            }
-            Tag::Put { visit } => {
-                let (Job::Put(put), _, _) = self.job_of(visit)? else {
-                    return None;
-                };
-                let passed_ms = self.now.since_ms(put.begun);
-                Body::Put {
-                    depth: put.depth,
-                    spilled: false,
-                    age_ms: 0,
-                    remaining_ms: put.remaining_ms.saturating_sub(passed_ms),
-                    record: self.parked.get(put.record)?,
-                }
-            }
-            Tag::Send { visit } => {
-                let (Job::Send(letter), _, target) = self.job_of(visit)? else {
-                    return None;
-                };
-                Body::Send {
-                    key: Some(target),
-                    bytes: self.parked.get(letter.blob)?,
-                }
-            }
-            Tag::Have => Body::Have {
-                told: self.write_told(&mut told)?,
-            },
-            Tag::HandOver { record } | Tag::Repair { record } => {
-                let held = self.records.get(self.now, record)?;
-                Body::Put {
-                    depth: held.depth,
-                    spilled: held.spilled,
-                    age_ms: held.age_ms,
-                    remaining_ms: held.remaining_ms,
-                    record: held.bytes,
-                }
-            }
-        };
-        let (transaction, token) = (pending.transaction, pending.peer.token);
-        Datagram {
-            transaction,
-            sender: self.id,
-            token,
-            body,
-        }
-        .encode(self.network, buf)
-    }
-
-    /// The job, the lookup and the root key of a visit.
-    fn job_of(&self, visit: Handle) -> Option<(&Job<P>, &Lookup<P>, Key)> {
-        let visit = self.visits.get(visit)?;
-        let op = self.ops.get(visit.op)?;
-        Some((&op.job, &visit.lookup, op.target))
     }
 }
 

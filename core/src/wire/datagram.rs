@@ -20,6 +20,11 @@ pub type Token = [u8; 8];
 /// "I have no token yet."
 pub const NO_TOKEN: Token = [0; 8];
 
+/// In the place of a shard level: no record to be held, but a copy to be kept for a while, since many ask for it.
+pub const COPY_DEPTH: u8 = u8::MAX;
+
+const _: () = assert!(COPY_DEPTH > crate::id::SHARD_DEPTH_MAX);
+
 /// One datagram without its preamble.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Datagram<'a> {
@@ -68,7 +73,7 @@ pub enum Body<'a> {
     },
     /// Request: please hold this record. Needs a valid token.
     Put {
-        /// 0 for the record's own key, else the shard level (see [`Key::shard`]).
+        /// 0 for the record's own key, else the shard level (see [`Key::shard`]), or [`COPY_DEPTH`].
         depth: u8,
         /// The key was full at some level above: mark it `spilled`.
         spilled: bool,
@@ -103,7 +108,8 @@ pub enum Body<'a> {
         spilled: bool,
         /// Copies of records, each as [`super::record::Copy`] in postcard, one after the other.
         records: &'a [u8],
-        /// Contacts of [`CONTACT_LEN`] bytes each, nearest first.
+        /// Contacts of [`CONTACT_LEN`] bytes each, nearest first. One that is the sender itself, without an address, says
+        /// more about the sender: on a ring that it owns the key, otherwise that many ask for it.
         contacts: &'a [u8],
     },
     /// Reply to `Put`.

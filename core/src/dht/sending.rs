@@ -1,0 +1,154 @@
+//! Sending: turning intentions into bytes, when they are polled.
+//!
+//! Owns the order in which they go, replies before requests, and the bytes of requests. Invariant: a request whose
+//! purpose is gone by then is not sent, and counts as one that brought nothing.
+
+use core::net::SocketAddr;
+
+use crate::bounded::{Blobs, Handle};
+use crate::id::Key;
+use crate::lookup::Lookup;
+use crate::plan::Plan;
+use crate::rpc::{Pending, Tag};
+use crate::wire::PING_LEN;
+use crate::wire::datagram::{Body, Datagram, HAVE_ROOM};
+
+use super::Dht;
+use super::ops::Job;
+
+/// Bytes of a `Ping` without its padding.
+const PING_HEAD_LEN: usize = 5 + 8 + 32 + 8 + 1 + 1 + 1 + 1;
+
+impl<P: Plan> Dht<P> {
+    /// The next datagram to send: where to, and its length in `buf`, which needs
+    /// [`DATAGRAM_LEN_MAX`] bytes; with less, what does not fit is dropped.
+    pub fn poll_send(&mut self, buf: &mut [u8]) -> Option<(SocketAddr, usize)> {
+        loop {
+            // Without room for it the first of the others goes first.
+            self.acknowledge();
+            let Some(reply) = self.replies.pop_front() else {
+                break;
+            };
+            if let Some(to) = reply.to.to_socket_addr()
+                && let Some(len) = self.encode_reply(&reply, buf)
+            {
+                return Some((to, len));
+            }
+        }
+        while let Some(pending) = self.rpc.pop_outgoing() {
+            if let Some(to) = pending.peer.addr.to_socket_addr()
+                && let Some(len) = self.encode_request(&pending, buf)
+            {
+                return Some((to, len));
+            }
+            // What it was for is gone.
+            self.rpc.withdraw(pending.transaction);
+            self.give_up(&pending);
+            self.run();
+        }
+        None
+    }
+
+    /// The bytes of a request; `None` when what it was for is gone.
+    fn encode_request(&self, pending: &Pending, buf: &mut [u8]) -> Option<usize> {
+        let mut told = [0; HAVE_ROOM];
+        let pad = [0; PING_LEN - PING_HEAD_LEN];
+        let ping = |leaving| Body::Ping {
+            leaving,
+            challenge: None,
+            pad: &pad,
+        };
+        let body = match pending.tag {
+            Tag::Probe | Tag::Bootstrap | Tag::Validate { .. } => ping(false),
+            Tag::Bye { .. } => ping(true),
+            Tag::Neighbours => Body::FindNode {
+                target: self.own_key(),
+            },
+            Tag::Ask { visit } => {
+                let (job, lookup, _) = self.job_of(visit)?;
+                let target = *lookup.target();
+                match job {
+                    Job::Get(get) => {
+                        let kinds = get.kinds.0;
+                        Body::Get {
+                            key: target,
+                            kinds,
+                            after: 0,
+                            limit: u8::MAX,
+                        }
+                    }
+                    Job::Join(_)
+                    | Job::Refresh
+                    | Job::Find
+                    | Job::Put(_)
+                    | Job::Send(_)
+                    | Job::Leave(_)
+                    | Job::Done(_) => Body::FindNode { target },
+                }
+            }
+            Tag::Page { visit, after } => {
+                let (Job::Get(get), lookup, _) = self.job_of(visit)? else {
+                    return None;
+                };
+                let (key, kinds) = (*lookup.target(), get.kinds.0);
+                Body::Get {
+                    key,
+                    kinds,
+                    after,
+                    limit: u8::MAX,
+                }
+            }
+            Tag::Put { visit } => {
+                let (Job::Put(put), _, _) = self.job_of(visit)? else {
+                    return None;
+                };
+                let passed_ms = self.now.since_ms(put.begun);
+                Body::Put {
+                    depth: put.depth,
+                    spilled: false,
+                    age_ms: 0,
+                    remaining_ms: put.remaining_ms.saturating_sub(passed_ms),
+                    record: self.parked.get(put.record)?,
+                }
+            }
+            Tag::Send { visit } => {
+                let (Job::Send(letter), _, target) = self.job_of(visit)? else {
+                    return None;
+                };
+                Body::Send {
+                    key: Some(target),
+                    bytes: self.parked.get(letter.blob)?,
+                }
+            }
+            Tag::Have => Body::Have {
+                told: self.write_told(&mut told)?,
+            },
+            Tag::Cache { copy } => self.copy_to_leave(copy).filter(|_| Self::CACHES)?,
+            Tag::HandOver { record } | Tag::Repair { record } => {
+                let held = self.records.get(self.now, record)?;
+                Body::Put {
+                    depth: held.depth,
+                    spilled: held.spilled,
+                    age_ms: held.age_ms,
+                    remaining_ms: held.remaining_ms,
+                    record: held.bytes,
+                }
+            }
+        };
+        let (transaction, token) = (pending.transaction, pending.peer.token);
+        Datagram {
+            transaction,
+            sender: self.id,
+            token,
+            body,
+        }
+        .encode(self.network, buf)
+    }
+
+    /// The job, the lookup and the root key of a visit.
+    fn job_of(&self, visit: Handle) -> Option<(&Job<P>, &Lookup<P>, Key)> {
+        let visit = self.visits.get(visit)?;
+        let op = self.ops.get(visit.op)?;
+        Some((&op.job, &visit.lookup, op.target))
+    }
+}
