@@ -190,6 +190,17 @@ impl<P: Plan> Lookup<P> {
         }
     }
 
+    /// The same candidates, for somebody else to look at.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let mut copy = Self::new(self.target, self.want(), self.patience);
+        for candidate in self.candidates.iter() {
+            // As many fit; only memory may lack.
+            let _ = copy.candidates.push(*candidate);
+        }
+        copy
+    }
+
     /// What is looked for.
     #[must_use]
     pub const fn target(&self) -> &Key {

@@ -12,7 +12,7 @@ use crate::bounded::{Arena, Blobs, Fixed, Handle, Index, List, Scan, Slot};
 #[cfg(feature = "alloc")]
 use crate::bounded::{Boxed, Grown, Hashed};
 use crate::crypto::{Crypto, Ed25519};
-use crate::dht::{Asked, Cached, Notice, Op, Recent, Reply, Shard, Value, Visit, Vote};
+use crate::dht::{Asked, Cached, Notice, Op, Recent, Reply, Shard, Share, Value, Visit, Vote};
 use crate::id::{NodeId, UserId};
 use crate::lookup::Candidate;
 use crate::overlay::chord::Chord;
@@ -82,6 +82,8 @@ pub trait Plan: Sized + 'static {
 
     /// Operations under way or waiting to be polled.
     type Ops: List<Slot<Op<Self>>>;
+    /// Gets and finds that wait for the result of another that asks the same; without places, each looks for itself.
+    type Shares: List<Share>;
     /// Locations being looked up and read or written.
     type Visits: List<Slot<Visit<Self>>>;
     /// Visits to go on with: as many places as [`Plan::Visits`].
@@ -221,6 +223,7 @@ impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Board<C, O> {
     type Pinged = Fixed<u16, 64>;
 
     type Ops = Fixed<Slot<Op<Self>>, 4>;
+    type Shares = Fixed<Share, 0>;
     type Visits = Fixed<Slot<Visit<Self>>, 1>;
     type Ready = Fixed<Option<Handle>, 1>;
     type Frontier = Fixed<Shard, 3>;
@@ -311,6 +314,7 @@ impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Server<C, O> {
     type Pinged = Grown<u16, 160>;
 
     type Ops = Grown<Slot<Op<Self>>, 1_024>;
+    type Shares = Grown<Share, 1_024>;
     type Visits = Grown<Slot<Visit<Self>>, 1_024>;
     type Ready = Grown<Option<Handle>, 1_024>;
     type Frontier = Grown<Shard, 256>;

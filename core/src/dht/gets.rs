@@ -62,6 +62,11 @@ impl<P: Plan> Frontier<P> {
         }
     }
 
+    /// Whether the same locations are visited.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.only == other.only
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.started > 0 && self.shards.is_empty()
     }
@@ -109,7 +114,7 @@ pub struct Value {
     pub(super) op: Handle,
     pub(super) blob: BlobId,
     pub(super) sequence: u64,
-    page: u16,
+    pub(super) page: u16,
 }
 
 impl Value {

@@ -3,7 +3,7 @@
 //!
 //! Owns the composition of `rpc`, `overlay`, `lookup` and `records`: which request is answered how (`serve`), what
 //! is sent (`sending`), what an answer means (`replies`), operations and the visits that they consist of (`ops`,
-//! `visits`; what a visit does: `gets`, `puts`, `messages`), joining and leaving (`joining`), handing records to
+//! `visits`, `sharing`; what a visit does: `gets`, `puts`, `messages`), joining and leaving (`joining`), handing records to
 //! newcomers (`handover`), comparing them with the other holders (`repair`), copies of what many read (`caching`), and
 //! what is told (`events`). Invariants: every operation ends by its deadline; nothing goes to an address that was not
 //! asked for by the host, did not send a request just now or did not answer a ping, but one ping; what is sent is
@@ -23,6 +23,7 @@ mod replies;
 mod ring;
 mod sending;
 mod serve;
+mod sharing;
 mod values;
 mod visits;
 
@@ -36,6 +37,7 @@ pub use observed::Vote;
 pub use ops::{Done, Job, Op, OpId, OpResult, Owner, WITHIN_MAX_MS};
 pub use replies::{Found, LocalRecord, Verified};
 pub use serve::Reply;
+pub use sharing::Share;
 pub use visits::Visit;
 
 use crate::addr::{PackedAddr, is_local, is_usable_contact};
@@ -94,6 +96,7 @@ pub struct Dht<P: Plan> {
     overlay: P::Overlay,
     records: Records<P>,
     ops: Slab<Op<P>, P::Ops>,
+    shares: P::Shares,
     /// No later than the first deadline of an operation.
     ops_wake: Option<Instant>,
     /// Rises with each operation, so that those that wait are served in turn.
@@ -145,6 +148,7 @@ impl<P: Plan> Dht<P> {
             overlay: P::Overlay::EMPTY,
             records: Records::EMPTY,
             ops: Slab::EMPTY,
+            shares: P::Shares::EMPTY,
             ops_wake: None,
             serial: 0,
             waiting: false,

@@ -157,6 +157,16 @@ pub struct Get<P: Plan> {
     /// Holders that answered about the root location.
     pub(super) answered: u16,
     pub(super) complete: bool,
+    /// Nobody may wait for its result any more.
+    pub(super) alone: bool,
+}
+
+impl<P: Plan> Get<P> {
+    /// Whether another get, that begins now, may wait for the result of this one.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let same = self.kinds == other.kinds && self.hashed == other.hashed;
+        same && self.frontier.is_like(&other.frontier) && !self.alone
+    }
 }
 
 /// The state of a `put`.
@@ -217,7 +227,8 @@ impl Put {
 /// Commands. Each answers [`Busy`] when no slot is free, and then changed nothing; those of the timeline leave a
 /// quarter of the slots to the application. `within_ms` is at most [`WITHIN_MAX_MS`].
 impl<P: Plan> Dht<P> {
-    /// Looks up the nodes nearest to `key`, without this one. The application gets an
+    /// Looks up the nodes nearest to `key`, without this one. While one of the application's is under way for the key, and
+    /// the plan has [room](Plan::Shares), others wait for its result; so it is with gets that ask the same. The application gets an
     /// [`Event::Contact`](crate::output::Event::Contact) for each, nearest first.
     ///
     /// # Errors
@@ -265,6 +276,7 @@ impl<P: Plan> Dht<P> {
             count: 0,
             answered: 0,
             complete: true,
+            alone: false,
         };
         self.begin(Some(owner), key, within_ms, Job::Get(get))
     }
@@ -374,6 +386,12 @@ impl<P: Plan> Dht<P> {
             Job::Leave(_) | Job::Done(_) => false,
             Job::Refresh | Job::Find | Job::Get(_) | Job::Put(_) | Job::Send(_) => true,
         };
+        let same = if Self::SHARES {
+            self.same_under_way(owner, &target, &job)
+        } else {
+            None
+        };
+        let waits = waits && same.is_none();
         let op = Op {
             owner,
             deadline,
@@ -387,6 +405,9 @@ impl<P: Plan> Dht<P> {
         let handle = self.ops.insert(op).map_err(|_| Busy)?;
         self.ops_wake = earliest(self.ops_wake, Some(deadline));
         self.waiting |= waits;
+        if let Some(first) = same {
+            self.share(first, handle);
+        }
         self.run();
         Ok(OpId::of(handle))
     }
@@ -418,10 +439,17 @@ impl<P: Plan> Dht<P> {
         }
         op.waits = false;
         let keeps_visit = matches!(op.job, Job::Find) && op.owner == Some(Owner::Application);
+        let target = op.target;
         let job = core::mem::replace(&mut op.job, Job::Done(result));
         self.release(&job);
         if !keeps_visit {
             self.drop_visits(handle);
+        }
+        if Self::SHARES {
+            if matches!(job, Job::Put(_)) {
+                self.put_ended(&target);
+            }
+            self.share_result(handle, Some(&result));
         }
     }
 
@@ -433,6 +461,9 @@ impl<P: Plan> Dht<P> {
         self.release(&op.job);
         self.drop_visits(handle);
         self.drop_values(handle);
+        if Self::SHARES {
+            self.share_result(handle, None);
+        }
     }
 
     /// Drops what was found for an operation and not polled.
@@ -491,7 +522,13 @@ impl<P: Plan> Dht<P> {
                 continue;
             };
             if op.deadline <= self.now && !matches!(op.job, Job::Done(_)) {
-                let result = self.result_so_far(handle);
+                let first = if Self::SHARES {
+                    self.first_of(handle)
+                } else {
+                    None
+                };
+                let has = first.filter(|first| self.copy_found(*first, handle));
+                let result = self.result_so_far(has.unwrap_or(handle));
                 self.finish(handle, result);
             }
         }

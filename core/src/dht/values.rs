@@ -33,6 +33,7 @@ impl<P: Plan> Dht<P> {
             count: 0,
             answered: 0,
             complete: true,
+            alone: false,
         };
         self.begin(Some(Owner::Application), key, within_ms, Job::Get(get))
     }

@@ -50,6 +50,27 @@ pub struct Visit<P: Plan> {
     pub(super) digests: P::Digests,
 }
 
+impl<P: Plan> Visit<P> {
+    /// The same, of another operation, for the contacts that it found.
+    pub(super) fn copy_for(&self, op: Handle) -> Self {
+        Self {
+            op,
+            lookup: self.lookup.copy(),
+            depth: self.depth,
+            prefix: self.prefix,
+            working: true,
+            widened: true,
+            queued: false,
+            spilled: false,
+            found: self.found,
+            own: self.own,
+            own_after: None,
+            told: 0,
+            digests: P::Digests::EMPTY,
+        }
+    }
+}
+
 impl<P: Plan> Dht<P> {
     /// Puts a visit in the queue of those to go on with.
     pub(super) fn touch(&mut self, handle: Handle) {

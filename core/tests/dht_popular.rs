@@ -1,4 +1,5 @@
-//! Copies of popular values on the way to their holders: a few hundred nodes, one of which everybody wants something.
+//! Many who want the same: copies of popular values on the way to their holders, and gets and finds of one node that
+//! share a lookup.
 #![cfg(feature = "alloc")]
 #![expect(
     clippy::unwrap_used,
@@ -46,6 +47,10 @@ struct World {
     received: Vec<u32>,
     to_others: Vec<(SocketAddr, Vec<u8>)>,
     values: usize,
+    contacts: usize,
+    /// The gets that found a value.
+    found: Vec<u64>,
+    sent_by_five: u64,
     gained: usize,
     /// Commands that ended, and how.
     ended: Vec<Outcome>,
@@ -67,6 +72,9 @@ impl World {
             received: vec![0; count],
             to_others: Vec::new(),
             values: 0,
+            contacts: 0,
+            found: Vec::new(),
+            sent_by_five: 0,
             gained: 0,
             ended: Vec::new(),
         };
@@ -104,6 +112,7 @@ impl World {
             let node = &mut self.nodes[n];
             if let Some((to, len)) = node.poll_send(&mut buf) {
                 self.sent += 1;
+                self.sent_by_five += u64::from(n == 5);
                 let at = self.now.after_ms(DELAY_MS);
                 let bytes = buf[..len].to_vec();
                 self.flying
@@ -112,7 +121,11 @@ impl World {
             }
             while node.poll_contact().is_some() {}
             match node.poll_event(&mut buf) {
-                Some(Event::Value { .. }) => self.values += 1,
+                Some(Event::Value { query, .. }) => {
+                    self.values += 1;
+                    self.found.push(query.0);
+                }
+                Some(Event::Contact { .. }) => self.contacts += 1,
                 Some(Event::KeyGained { .. }) => self.gained += 1,
                 Some(Event::QueryDone { outcome, .. }) => self.ended.push(outcome),
                 Some(_) => {}
@@ -456,4 +469,115 @@ fn what_is_asked_for_often_is_called_popular_until_it_is_not() {
     assert!(!world.read(n, other).1, "there is nothing");
     world.run_ms(5_000);
     assert!(!world.read(n, key).1, "half are forgotten");
+}
+
+/// Runs until all gets and finds of node 5 ended. How many datagrams it sent, and how they ended.
+fn all_of_five(
+    world: &mut World,
+    begin: impl FnOnce(&mut Dht<Server>, Instant),
+) -> (u64, Vec<Outcome>) {
+    world.run_ms(20_000);
+    world.ended.clear();
+    (world.values, world.contacts) = (0, 0);
+    let now = world.now;
+    begin(&mut world.nodes[5], now);
+    let before = world.sent_by_five;
+    world.drain(5);
+    world.run_ms(3_000);
+    (
+        world.sent_by_five - before,
+        std::mem::take(&mut world.ended),
+    )
+}
+
+const APP: Owner = Owner::Application;
+
+#[test]
+fn gets_and_finds_of_one_key_share_a_lookup_and_each_gets_the_result() {
+    let mut world = World::new(60);
+    let key = Key::from_bytes([0x5a; 32]);
+    world.put(40, &value(Some(key), b"shared").1);
+    let get = |node: &mut Dht<Server>, now| node.get(now, key, Kinds::ALL, None, APP, WITHIN_MS);
+    let (one, ended) = all_of_five(&mut world, |node, now| {
+        get(node, now).unwrap();
+    });
+    assert_eq!((world.values, ended.len()), (1, 1));
+    let (ten, ended) = all_of_five(&mut world, |node, now| {
+        for _ in 0..10 {
+            get(node, now).unwrap();
+        }
+    });
+    assert_eq!((world.values, ended.len()), (10, 10));
+    assert!(ended.iter().all(|outcome| *outcome == ended[0]));
+    // Some more are upkeep.
+    assert!(ten <= one + 3, "{ten} instead of {one}");
+    // Who asks for one author's alone, or for an immutable value, asks something else.
+    let author = UserId::from_bytes([1; 32]);
+    let (other, ended) = all_of_five(&mut world, |node, now| {
+        get(node, now).unwrap();
+        let _ = node.get(now, key, Kinds::ALL, Some(&author), APP, WITHIN_MS);
+        node.get_value(now, key, WITHIN_MS).unwrap();
+    });
+    assert_eq!(ended.len(), 3);
+    assert!(other > 2 * one, "{other}");
+    let find = |node: &mut Dht<Server>, now| node.find(now, key, APP, WITHIN_MS).unwrap();
+    let (one, _) = all_of_five(&mut world, |node, now| {
+        find(node, now);
+    });
+    assert_eq!(world.contacts, 20);
+    let (four, ended) = all_of_five(&mut world, |node, now| {
+        for _ in 0..4 {
+            find(node, now);
+        }
+    });
+    assert_eq!((world.contacts, ended.len()), (80, 4));
+    assert!(four <= one + 3, "{four} instead of {one}");
+}
+
+#[test]
+fn whoever_waits_goes_on_alone_when_the_first_is_cancelled_and_ends_by_its_own_deadline() {
+    let mut world = World::new(60);
+    let key = Key::from_bytes([0x5a; 32]);
+    world.put(40, &value(Some(key), b"shared").1);
+    let get = |node: &mut Dht<Server>, now, ms| node.get(now, key, Kinds::ALL, None, APP, ms);
+    let (_, ended) = all_of_five(&mut world, |node, now| {
+        let first = get(node, now, WITHIN_MS).unwrap();
+        let _ = get(node, now, WITHIN_MS).unwrap();
+        let _ = get(node, now, WITHIN_MS).unwrap();
+        node.cancel(first);
+    });
+    assert_eq!((world.values, ended.len()), (2, 2));
+    // One has no time, and the first not enough.
+    let (_, ended) = all_of_five(&mut world, |node, now| {
+        get(node, now, 30).unwrap();
+        get(node, now, 1).unwrap();
+        get(node, now, WITHIN_MS).unwrap();
+    });
+    assert_eq!(ended.len(), 3);
+    assert_eq!(world.values, 1, "{ended:?}");
+}
+
+#[test]
+fn a_node_reads_what_it_wrote_though_an_earlier_get_is_under_way() {
+    let mut world = World::new(60);
+    let (key, record) = value(Some(Key::from_bytes([0x5a; 32])), b"written meanwhile");
+    let (now, node) = (world.now, &mut world.nodes[5]);
+    node.put(now, &record, APP, WITHIN_MS).unwrap();
+    world.drain(5);
+    let is_stored = |outcome: &Outcome| matches!(outcome, Outcome::Stored { .. });
+    let mut under_way = 0;
+    world.ended.clear();
+    while !world.ended.iter().any(is_stored) {
+        world.run_ms(10);
+        let now = world.now;
+        let get = world.nodes[5].get(now, key, Kinds::ALL, None, APP, WITHIN_MS);
+        under_way = get.unwrap().query().0;
+        world.drain(5);
+    }
+    let now = world.now;
+    let get = world.nodes[5].get(now, key, Kinds::ALL, None, APP, WITHIN_MS);
+    let after = get.unwrap().query().0;
+    world.drain(5);
+    world.run_ms(3_000);
+    assert!(world.found.contains(&after), "not {under_way}'s result");
 }
