@@ -266,7 +266,8 @@ impl<P: Plan> Lookup<P> {
     pub fn add_named(&mut self, contact: Contact, hops: u8) -> bool {
         let named = Said::named_by(self.answers);
         let mut known = self.candidates.iter_mut();
-        if let Some(known) = known.find(|other| other.contact == contact)
+        if P::REPEATS_MORE
+            && let Some(known) = known.find(|other| other.contact == contact)
             && !known.state.is_proven()
             && !known.said.has(Said::NAMED_AGAIN)
             && known.said.0 & Said::NAMED_BY != named.0

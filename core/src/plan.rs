@@ -47,8 +47,9 @@ pub trait Plan: Sized + 'static {
     const RECORDS_PER_LOCATION: usize;
     /// The most records held that one source has brought.
     const RECORDS_PER_SOURCE: usize;
-    /// Whether records are let go as soon as nearer nodes hold them. Otherwise they go when their place is needed.
-    const LETS_GO: bool;
+    /// Whether a newcomer brings on a round of repair about records whose place it took, so that they are let go within a
+    /// minute. Otherwise that waits for the next round.
+    const LETS_GO_SOON: bool;
 
     // DHT: copies of popular values, for those who read them; without places, none are kept.
 
@@ -65,6 +66,9 @@ pub trait Plan: Sized + 'static {
     type RequestIndex: Index;
     /// Requests to be sent: as many places as [`Plan::Requests`].
     type Outgoing: List<Option<Handle>>;
+    /// Whether a first ping is repeated where two nodes named the address, and what decides who gets a message is asked
+    /// three times, so that a lost datagram or two hide nobody.
+    const REPEATS_MORE: bool;
     /// Strangers that did not answer of late.
     type Unreached: List<Unreached>;
 
@@ -208,7 +212,7 @@ impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Board<C, O> {
     type RecordSources = records::Recount;
     const RECORDS_PER_LOCATION: usize = 8;
     const RECORDS_PER_SOURCE: usize = 16;
-    const LETS_GO: bool = false;
+    const LETS_GO_SOON: bool = false;
 
     type Cached = Fixed<Cached, 0>;
     type Asked = Fixed<Asked, 0>;
@@ -216,6 +220,7 @@ impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Board<C, O> {
     type Requests = Fixed<Slot<Pending>, 6>;
     type RequestIndex = Scan;
     type Outgoing = Fixed<Option<Handle>, 6>;
+    const REPEATS_MORE: bool = false;
     type Unreached = Fixed<Unreached, 4>;
 
     type Overlay = O;
@@ -299,7 +304,7 @@ impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Server<C, O> {
     type RecordSources = records::Counts;
     const RECORDS_PER_LOCATION: usize = 64;
     const RECORDS_PER_SOURCE: usize = 16_384;
-    const LETS_GO: bool = true;
+    const LETS_GO_SOON: bool = true;
 
     type Cached = Grown<Cached, 256>;
     type Asked = Grown<Asked, 64>;
@@ -307,6 +312,7 @@ impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Server<C, O> {
     type Requests = Grown<Slot<Pending>, 4_096>;
     type RequestIndex = Hashed;
     type Outgoing = Grown<Option<Handle>, 4_096>;
+    const REPEATS_MORE: bool = true;
     type Unreached = Grown<Unreached, 256>;
 
     type Overlay = O;

@@ -3,7 +3,7 @@
 //! Owns one round at a time: through the own store in windows of slots, for each window through those who should
 //! hold some of it too. A peer is told the locations with a digest of each record, and is put what it says it
 //! lacks. Each holder runs its own rounds, so nobody has to answer with records. What this node is not among the
-//! nearest to any more it lets go, where its plan says so, once the nearest [`GIVERS`] have said that they hold it:
+//! nearest to any more it lets go once the nearest [`GIVERS`] have said that they hold it:
 //! copies would multiply as nodes come and go, and readers look for them where they should be. Invariants: a round asks nobody but contacts about
 //! records that they should hold as far as this node knows; one peer is asked at a time, and [`AT_ONCE`] records are on
 //! their way at most; a step looks at one window; a lifetime is never extended.
@@ -172,7 +172,6 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Somebody came or is about to be given up: several of the nearest bring the next round on.
-    #[inline(never)] // It has two callers, and is long where it is inside them.
     pub(super) fn count_change(&mut self, addr: &PackedAddr) {
         let nearest = self.overlay.nearest(&self.own_key());
         let mut near = nearest.iter().filter_map(|&at| self.overlay.at(at));
@@ -189,7 +188,7 @@ impl<P: Plan> Dht<P> {
         if self.repair.phase == Phase::Idle {
             let pause_ms = self.rng.jitter(SOON_MS, SOON_JITTER_PERCENT);
             let soon = self.now.max(self.repair.rested).after_ms(pause_ms);
-            if P::LETS_GO {
+            if P::LETS_GO_SOON {
                 self.repair.full = self.repair.full.min(soon);
             }
             self.repair.due = earliest(self.repair.due, Some(soon));
@@ -200,7 +199,7 @@ impl<P: Plan> Dht<P> {
 
     /// A newcomer was handed what it should hold: perhaps it took this node's place.
     pub(super) fn let_go_soon(&mut self) {
-        if P::LETS_GO && self.repair.phase == Phase::Idle && self.repair.due.is_some() {
+        if P::LETS_GO_SOON && self.repair.phase == Phase::Idle && self.repair.due.is_some() {
             let pause_ms = self.rng.jitter(LET_GO_MS, SOON_JITTER_PERCENT);
             let soon = self.now.after_ms(pause_ms);
             self.repair.due = earliest(self.repair.due, Some(soon));
@@ -222,7 +221,7 @@ impl<P: Plan> Dht<P> {
         match self.repair.phase {
             Phase::Idle if self.overlay.entries().is_empty() => {} // The first contact schedules the next.
             Phase::Idle => {
-                self.repair.partial = P::LETS_GO && self.now < self.repair.full;
+                self.repair.partial = P::LETS_GO_SOON && self.now < self.repair.full;
                 if !self.repair.partial {
                     (self.repair.again, self.repair.changes) = (false, 0);
                 }
@@ -237,7 +236,7 @@ impl<P: Plan> Dht<P> {
 
     fn end_round(&mut self) {
         self.repair.phase = Phase::Idle;
-        if P::LETS_GO && self.repair.partial {
+        if P::LETS_GO_SOON && self.repair.partial {
             self.repair.due = Some(self.repair.full.max(self.now.after_ms(PAUSE_MS)));
         } else {
             self.repair.rested = self.now.after_ms(REST_MS);
@@ -298,7 +297,7 @@ impl<P: Plan> Dht<P> {
             };
             let place = u8::try_from(place).unwrap_or(u8::MAX);
             let (nearest, count) = self.others_at(&location);
-            if P::LETS_GO && repair.partial && count != GIVERS {
+            if P::LETS_GO_SOON && repair.partial && count != GIVERS {
                 continue;
             }
             let others = nearest.iter().take(count);
@@ -427,13 +426,13 @@ impl<P: Plan> Dht<P> {
             let is_in = |bits: u64| bits.checked_shr(n).is_some_and(|bits| bits & 1 == 1);
             if is_in(lacks) {
                 wanted |= bit;
-            } else if P::LETS_GO && is_in(holds) && self.others_at(location).1 == GIVERS {
+            } else if is_in(holds) && self.others_at(location).1 == GIVERS {
                 held_there |= bit;
             }
             n += 1;
         });
         // But then none is let go.
-        if P::LETS_GO && n == self.repair.records.count_ones() && !self.repair.unsure {
+        if n == self.repair.records.count_ones() && !self.repair.unsure {
             self.let_go(held_there & self.repair.held_there);
             self.repair.held_there |= held_there;
         }

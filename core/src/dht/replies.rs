@@ -372,7 +372,7 @@ impl<P: Plan> Dht<P> {
                     match (self.visits.get_mut(handle), known) {
                         (Some(visit), Some(entry)) => visit.lookup.add_known(entry, hops),
                         (Some(visit), None) => {
-                            if visit.lookup.add_named(contact, hops) {
+                            if visit.lookup.add_named(contact, hops) && P::REPEATS_MORE {
                                 self.rpc.repeat_ping(&contact.addr);
                             }
                         }
@@ -535,7 +535,9 @@ impl<P: Plan> Dht<P> {
         if matches!(pending.tag, Tag::Validate { .. }) {
             self.rpc.note_unreached(self.now, pending.peer.addr);
         } else {
-            self.count_change(&pending.peer.addr);
+            if P::LETS_GO_SOON {
+                self.count_change(&pending.peer.addr);
+            }
             let change = self.overlay.failed(self.now, &pending.peer.addr);
             self.on_change(change);
         }

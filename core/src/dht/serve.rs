@@ -275,7 +275,7 @@ impl<P: Plan> Dht<P> {
         let accepted = self
             .records
             .put(self.now, &self.clock, self.network, offer, near, lost)?;
-        if P::LETS_GO && accepted.changed {
+        if accepted.changed {
             self.repair.on_changed(accepted.id.slot());
         }
         if accepted.gained {

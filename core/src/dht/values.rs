@@ -19,7 +19,8 @@ use super::ops::{Get, Job, OpId, OpResult, Owner, Put, Tally};
 
 impl<P: Plan> Dht<P> {
     /// Reads, for the application, an immutable value: one that hashes to `key` (see [`Key::of_value`]), whoever put it
-    /// there. It ends with the first one found; others are counted under [`Rule::Key`](crate::rules::Rule::Key).
+    /// there. It ends with the first one found; others are counted under [`Rule::Key`](crate::rules::Rule::Key). What many
+    /// read is found sooner, in copies on the way to its holders.
     ///
     /// # Errors
     /// [`Busy`].

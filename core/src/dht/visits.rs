@@ -224,11 +224,12 @@ impl<P: Plan> Dht<P> {
                             continue;
                         }
                         let stranger = Peer::stranger(contact.addr);
-                        let named = visit.lookup.candidate_mut(&contact.addr);
-                        let repeat = match named.is_some_and(|c| c.said.has(Said::NAMED_AGAIN)) {
-                            true => Repeat::Once,
-                            false => Repeat::Never,
-                        };
+                        let mut candidate = visit.lookup.candidate_mut(&contact.addr);
+                        let again = P::REPEATS_MORE
+                            && candidate
+                                .take()
+                                .is_some_and(|c| c.said.has(Said::NAMED_AGAIN));
+                        let repeat = if again { Repeat::Once } else { Repeat::Never };
                         (stranger, Tag::Validate { visit: handle }, repeat)
                     }
                     Some(Step::Ask(peer)) => (peer, Tag::Ask { visit: handle }, repeat_asking),
