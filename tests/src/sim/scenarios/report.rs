@@ -125,9 +125,10 @@ impl Report {
     #[must_use]
     pub fn words(&self) -> String {
         let mut text = format!(
-            "{}\n{} nodes at the start. Cryptography: {}. Oracles at every step: {}.\n",
+            "{}\n{} nodes at the start. Overlay: {}. Cryptography: {}. Oracles at every step: {}.\n",
             self.basis.command,
             self.basis.nodes,
+            self.basis.overlay,
             self.basis.cryptography,
             if self.basis.judged() {
                 "on"
@@ -181,6 +182,7 @@ impl Report {
             "seed": self.basis.seed,
             "nodes": self.basis.nodes,
             "crypto": crypto,
+            "overlay": self.basis.overlay.to_string(),
             "oracles": self.basis.judged(),
             "rows": rows,
             "virtual_ms": self.virtual_ms,

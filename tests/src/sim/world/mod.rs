@@ -231,10 +231,10 @@ impl World {
         self.cryptography
     }
 
-    /// The network that its nodes belong to.
+    /// The network that its nodes belong to, with the mark of their overlay.
     #[must_use]
     pub const fn network_id(&self) -> NetworkId {
-        self.network_id
+        self.network_id.marked(self.overlay.mark())
     }
 
     /// The time in µs since the world began.
