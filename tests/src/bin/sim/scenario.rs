@@ -166,6 +166,9 @@ pub enum Scenario {
         /// How many lookups
         #[arg(long, default_value_t = 10_000)]
         lookups: u64,
+        /// How many of them in a second
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=20))]
+        per_second: u64,
     },
 }
 
@@ -401,6 +404,7 @@ fn run_ring(
 ) {
     let chord = Basis {
         overlay: Overlay::Chord,
+        publishes: false,
         ..basis.clone()
     };
     match scenario {
@@ -413,7 +417,7 @@ fn run_ring(
             let narrow = Basis {
                 overlay: Overlay::NarrowChord,
                 cryptography: Cryptography::StandIn,
-                ..basis.clone()
+                ..chord
             };
             let options = ring::paths::Options {
                 lookups: *lookups,
@@ -435,11 +439,17 @@ fn run_ring(
                 out.print(&ring::failures::run(&chord, options, show).0, began);
             }
         }
-        Scenario::RingChurn { rates, lookups, .. } => {
+        Scenario::RingChurn {
+            rates,
+            lookups,
+            per_second,
+            ..
+        } => {
             for rate in rates {
                 let options = ring::churn::Options {
                     per_100_s: *rate,
                     lookups: *lookups,
+                    per_s: *per_second,
                 };
                 let began = Instant::now();
                 out.print(&ring::churn::run(&chord, options, show), began);

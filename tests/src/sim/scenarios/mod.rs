@@ -51,6 +51,8 @@ pub struct Basis {
     pub cryptography: Cryptography,
     /// The overlay of all nodes.
     pub overlay: Overlay,
+    /// Whether nodes publish what they have to say of their users, see [`World::publishes`].
+    pub publishes: bool,
     /// Whether the oracles look at every step; `None`: up to [`JUDGED_MAX`] nodes.
     pub judges: Option<bool>,
     /// The command that runs this again.
@@ -68,6 +70,7 @@ impl Basis {
             loss: Chance::NEVER,
             cryptography: Cryptography::StandIn,
             overlay: Overlay::Kademlia,
+            publishes: true,
             judges: None,
             command: String::new(),
         }
@@ -87,6 +90,7 @@ impl Basis {
         world.overlay = self.overlay;
         world.judges = self.judged();
         world.keeps_disks = false;
+        world.publishes = self.publishes;
         world.replay.clone_from(&self.command);
         let network = world.network_mut();
         network.delay_us = self.delay_us / 10..=self.delay_us;

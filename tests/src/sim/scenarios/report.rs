@@ -136,6 +136,9 @@ impl Report {
                 "off (as above 10,000 nodes): amplification and the form of datagrams were not checked"
             },
         );
+        if !self.basis.publishes {
+            text += "Filled by joining. The nodes are of the DHT alone: they publish nothing of their users.\n";
+        }
         for row in &self.rows {
             // Writing to a string cannot fail.
             let _ = writeln!(

@@ -160,6 +160,9 @@ pub struct World {
     /// Whether machines keep what is written to their disks. Without, a write is acknowledged and forgotten, and no
     /// machine may be started again.
     pub keeps_disks: bool,
+    /// Whether nodes publish what they have to say of their users. Without, their storage is never read to its end, and they
+    /// are nodes of the DHT alone. Decide before the first node starts.
+    pub publishes: bool,
     /// How long commands may take, in ms.
     pub within_ms: u32,
     /// How to run this world again; printed when an oracle fails.
@@ -213,6 +216,7 @@ impl World {
             panics: true,
             judges: true,
             keeps_disks: true,
+            publishes: true,
             within_ms: 10_000,
             replay: String::new(),
             watched: None,

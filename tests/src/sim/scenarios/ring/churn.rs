@@ -1,5 +1,5 @@
-//! `ring-churn`: nodes join and others vanish all the time, each at the same rate by chance; meanwhile a random node looks
-//! a random key up every second on average. Table III of the paper, but that there nodes say that they leave.
+//! `ring-churn`: nodes join and others vanish all the time, each at the same rate by chance; meanwhile random nodes look
+//! random keys up, one or more every second on average. Table III of the paper, but that there nodes say that they leave.
 
 use super::super::crowd::{Crowd, REST_S, drain};
 use super::super::{Basis, Progress, Report};
@@ -10,8 +10,10 @@ use super::{Around, Lookups, STEP_MS};
 pub struct Options {
     /// Joins in a hundred seconds, on average, and as many departures.
     pub per_100_s: u64,
-    /// How many lookups, one a second.
+    /// How many lookups.
     pub lookups: u64,
+    /// How many of them in a second, on average: one in the paper.
+    pub per_s: u64,
 }
 
 /// A millionth of a millionth: chances are counted in them.
@@ -24,7 +26,7 @@ pub fn run(basis: &Basis, options: Options, progress: Progress<'_>) -> Report {
     let mut random = crowd.random.fork("coming and going");
     // Steps are so short that two events of a kind hardly fall into one.
     let chance = CERTAIN / 100_000 * options.per_100_s * STEP_MS;
-    let lookup_chance = CERTAIN / 1_000 * STEP_MS;
+    let lookup_chance = CERTAIN / 1_000 * options.per_s * STEP_MS;
     let mut lookups = Lookups::default();
     let (mut begun, mut joins, mut departures) = (0, 0_u64, 0_u64);
     let before = *crowd.world.meter().flows();

@@ -3,7 +3,8 @@
 //!
 //! Owns the truth about a ring, and lookups that are compared with it: a lookup is right if it ends by itself with the
 //! owner of its key as the first node found. Not a scenario each: `paths`, `failures`, `churn` are. The invariant: an
-//! asker that owns the key itself is not asked, since a lookup names others.
+//! asker that owns the key itself is not asked, since a lookup names others. Nodes of these networks publish nothing: what
+//! is measured is the ring alone.
 
 pub mod churn;
 pub mod failures;
