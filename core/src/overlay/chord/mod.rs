@@ -47,7 +47,8 @@ pub const CHECK_MS: u64 = 10 * 1_000;
 pub const PREDECESSOR_SILENT_S: u32 = 40;
 /// Any other neighbour that was not heard for this long is pinged, in seconds.
 pub const NEIGHBOUR_SILENT_S: u32 = 3 * 60;
-/// A predecessor that was not heard for this long is pinged when somebody looks for a key that it owns, in seconds.
+/// A predecessor that was not heard for this long is pinged when somebody looks for a key that it or one before it owns,
+/// in seconds.
 pub const RECHECK_S: u32 = 5;
 /// How long a lookup that did not find the owner waits before it begins again, in ms. Until then whoever is asked
 /// about a key of a predecessor that is gone has mostly noticed that.
@@ -293,17 +294,19 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
         }
     }
 
-    /// The paper's `notify`, and what speeds up `check_predecessor`: a key that the predecessor owns is asked for
-    /// here where the predecessor does not answer.
+    /// The paper's `notify`, and what speeds up `check_predecessor`: a key that a predecessor owns is asked for here
+    /// where those before this node do not answer. The last of them goes first: one after the other they make this node
+    /// the owner.
     fn asked(&mut self, now: Instant, from: &Contact, key: &Key) -> Option<Peer> {
         let last = self.entries.last()?;
         if last.contact == *from && key.as_bytes() == from.id.as_bytes() {
             // It asks for its own place, and came to this node: it knows of none between.
             self.settled = true;
         }
-        let its_own = self.first_at(key) + 1 == self.entries.len();
+        let (at, len) = (self.first_at(key), self.entries.len());
+        let is_before = at < len && at + Self::PREDECESSORS >= len;
         let silent_s = seconds(now).saturating_sub(last.seen_s);
-        (its_own && silent_s >= RECHECK_S).then(|| last.peer())
+        (is_before && silent_s >= RECHECK_S).then(|| last.peer())
     }
 
     fn named(&mut self, now: Instant, from: &Contact, others: &[u8]) -> Option<Peer> {
