@@ -166,7 +166,7 @@ fn ring_contacts() -> Vec<u8> {
     let contacts = std::iter::once(owner).chain(others);
     found(
         &[],
-        &contacts.map(|c| c.to_bytes()).collect::<Vec<_>>().concat(),
+        &contacts.map(Contact::to_bytes).collect::<Vec<_>>().concat(),
     )
 }
 

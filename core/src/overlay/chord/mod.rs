@@ -40,6 +40,8 @@ pub const FILL_PAUSE_MS: u64 = 300;
 /// A predecessor that so often named others between itself and this node, of whom none came, is believed to be the
 /// predecessor all the same: it may be lying.
 pub const DOUBTS_MAX: u8 = 3;
+/// Being told so again counts after this time, in seconds: whoever was named was pinged meanwhile.
+pub const DOUBT_S: u32 = 10;
 /// How often a silent neighbour is looked for, in ms.
 pub const CHECK_MS: u64 = 10 * 1_000;
 /// A predecessor that was not heard for this long is pinged, in seconds (`check_predecessor`): it asks once in
@@ -49,7 +51,7 @@ pub const PREDECESSOR_SILENT_S: u32 = 40;
 pub const NEIGHBOUR_SILENT_S: u32 = 3 * 60;
 /// A predecessor that was not heard for this long is pinged when somebody looks for a key that it or one before it owns,
 /// in seconds.
-pub const RECHECK_S: u32 = 5;
+pub const RECHECK_S: u32 = 2;
 /// How long a lookup that did not find the owner waits before it begins again, in ms. Until then whoever is asked
 /// about a key of a predecessor that is gone has mostly noticed that.
 pub const AGAIN_MS: u64 = 700;
@@ -125,8 +127,9 @@ pub struct Chord<L, F, W = Usual> {
     rounds: u8,
     /// The contact at the end of the list is the predecessor.
     settled: bool,
-    /// How often it was asked whether it is.
+    /// How often it named others in between, and when last, in seconds.
     doubts: u8,
+    doubted_s: u32,
     /// Neighbours may differ from those told.
     neighbours_changed: bool,
     /// The range was told once.
@@ -160,6 +163,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
             rounds: 0,
             settled: false,
             doubts: 0,
+            doubted_s: 0,
             neighbours_changed: false,
             told: false,
             told_after: NodeId::ZERO,
@@ -312,9 +316,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
     fn named(&mut self, now: Instant, from: &Contact, others: &[u8]) -> Option<Peer> {
         let is = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.contact == *from);
         if is(self.entries.last()) && !self.settled {
-            // Who was named between was pinged. Nobody came of it: it is gone, or never was.
-            self.settled = self.doubts >= DOUBTS_MAX || !self.names_one_between(from, others);
-            self.doubts += 1;
+            self.settled = !self.names_one_between(from, others) || self.is_doubted_enough(now);
         }
         if is(self.entries.first()) {
             self.missing(now, others)
@@ -535,6 +537,17 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
                 self.entries.remove(at);
             }
         }
+    }
+
+    /// The predecessor named others in between. Whether it did so often enough: they were pinged, nobody came of it, and so
+    /// they are gone or never were.
+    fn is_doubted_enough(&mut self, now: Instant) -> bool {
+        let now_s = seconds(now);
+        if self.doubts == 0 || now_s.saturating_sub(self.doubted_s) >= DOUBT_S {
+            self.doubts = self.doubts.saturating_add(1);
+            self.doubted_s = now_s;
+        }
+        self.doubts > DOUBTS_MAX
     }
 
     /// Takes the contact that `is` the one meant out. Where it was the predecessor or one of the next successors, the ring is

@@ -471,3 +471,20 @@ fn a_ring_with_one_of_each_names_one_next_node_and_has_one_successor() {
     assert_eq!(<Narrow as Overlay>::ALPHA, 1);
     assert_eq!(<Ring as Overlay>::ALPHA, ALPHA);
 }
+
+#[test]
+fn who_is_named_between_is_waited_for_and_only_for_a_while() {
+    let mut ring = joined::<Ring>([300, 900, 1_100]);
+    let _ = ring.failed(NOW, &contact(900).addr);
+    // Removals nearby bring on many questions at a time: they count once.
+    for _ in 0..20 {
+        let _ = ring.named(NOW, &contact(300), &listed(&[950]));
+    }
+    assert!(!ring.is_responsible(&key(960)), "950 may be there");
+    for n in 1..=u64::from(DOUBTS_MAX) {
+        assert!(!ring.is_responsible(&key(960)), "{n}");
+        let later = NOW.after_s(n * u64::from(DOUBT_S));
+        let _ = ring.named(later, &contact(300), &listed(&[950]));
+    }
+    assert!(ring.is_responsible(&key(960)));
+}

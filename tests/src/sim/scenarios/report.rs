@@ -117,7 +117,8 @@ impl Report {
         self.row("datagram bytes", tally.datagram_bytes as f64, "B");
         self.trace = world.trace().to_string();
         self.virtual_ms = world.now_us() / 1_000;
-        self.failures = world.failures().iter().map(ToString::to_string).collect();
+        let failures = world.failures().iter().map(ToString::to_string);
+        self.failures.extend(failures);
         self
     }
 

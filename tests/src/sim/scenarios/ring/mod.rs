@@ -22,6 +22,8 @@ use super::Progress;
 use super::crowd::Crowd;
 use super::report::{Report, Samples};
 
+/// A lookup that takes longer than commands usually may is counted as slow, in ms.
+const SLOW_MS: u64 = 10_000;
 /// How long a step is, in ms.
 const STEP_MS: u64 = 50;
 
@@ -53,6 +55,12 @@ impl Around {
         let nodes = &self.nodes;
         let at = nodes.partition_point(|(id, _)| id.as_bytes() < key.as_bytes());
         nodes[at % nodes.len()].0
+    }
+
+    /// Whether a member takes a key for its own; `None`: it is not there.
+    fn claims(&self, crowd: &Crowd, id: &NodeId, key: &Key) -> Option<bool> {
+        let (_, host) = self.nodes.iter().find(|(other, _)| other == id)?;
+        Some(crowd.world.running(*host)?.is_responsible(key))
     }
 
     /// How many nodes claim just the keys between the node before them and themselves: looked at are the first key, the
@@ -133,8 +141,12 @@ pub struct Lookups {
     right: u64,
     /// Named somebody else as the owner, and said that this is all.
     wrong: u64,
+    /// What was wrong about these.
+    broken: Vec<String>,
     /// Did not find the owner in time, and said so.
     unfinished: u64,
+    /// Found the owner, but took more than [`SLOW_MS`].
+    slow: u64,
     /// Steps to the node before the key.
     before: Samples,
     /// Nodes that did not answer.
@@ -232,11 +244,22 @@ impl Lookups {
                     self.right += 1;
                     self.before.add(u64::from(*hops));
                     self.took_ms.add(answer.took_ms());
+                    self.slow += u64::from(answer.took_ms() > SLOW_MS);
                     if let Some(silent) = silent {
                         self.timeouts.add(silent as u64);
                     }
                 }
-                Some(_) => self.wrong += 1,
+                Some((id, addr, hops)) => {
+                    self.wrong += 1;
+                    let claims = |id: &NodeId| around.claims(crowd, id, &question.key);
+                    self.broken.push(format!(
+                        "{} found {id} at {addr} ({hops} hops, claims it {:?}) as the owner of {}, which is {owner} (claims it {:?})",
+                        question.host,
+                        claims(id),
+                        question.key,
+                        claims(&owner),
+                    ));
+                }
                 None => self.unfinished += 1,
             }
         }
@@ -248,8 +271,9 @@ impl Lookups {
         1e4 * (self.all - self.right) as f64 / self.all.max(1) as f64
     }
 
-    /// Adds the rows to a report.
+    /// Adds the rows to a report. A wrong owner is a broken promise.
     fn report(&self, of: &str, report: &mut Report) {
+        report.failures.extend(self.broken.iter().cloned());
         report.share(&format!("{of}: right owner"), self.right, self.all);
         report.row(
             format!("{of}: failures in 10,000"),
@@ -262,6 +286,7 @@ impl Lookups {
             self.unfinished as f64,
             "",
         );
+        report.row(format!("{of}: took over 10 s"), self.slow as f64, "");
         if let Some(before) = self.before.mean() {
             report.row(format!("{of}: path to the predecessor: mean"), before, "");
             report.row(format!("{of}: path to the owner: mean"), before + 1.0, "");
