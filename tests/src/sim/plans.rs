@@ -27,7 +27,8 @@ pub type SimChordBoard = Board<StandIn, BoardRing>;
 /// A server on a Chord ring, with stand-in cryptography.
 pub type SimChordServer = Server<StandIn, ServerRing>;
 
-/// The ring of which the paper gives path lengths: one successor, one question at a time, one next node in a reply.
+/// The ring of which the paper gives path lengths: one successor, one question at a time, one next node in a reply. The
+/// node before the key names its own predecessors beside the owner, who lead nowhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Narrow;
 

@@ -450,6 +450,7 @@ impl Width for One {
     const SUCCESSORS: usize = 1;
     const ALPHA: usize = 1;
     const NAMED_BEHIND: usize = 1;
+    const NAMED: usize = 1;
     const NAMED_FAR: usize = 1;
 }
 
