@@ -18,8 +18,6 @@ use crate::plan::Plan;
 use crate::rpc::{Peer, Rtt};
 use crate::wire::datagram::{Contact, NO_TOKEN, Token};
 
-/// How many questions are under way at once: the paper's α.
-pub const ALPHA: usize = 3;
 /// How many first pings are under way at once, ahead of need.
 pub const PINGS_AHEAD: usize = 8;
 /// Most first pings to one IPv4 /24 or IPv6 /48, where that counts.
@@ -338,7 +336,7 @@ impl<P: Plan> Lookup<P> {
                 OnWay::Refused => {}
             }
         }
-        if self.under_way(State::Asked) < ALPHA
+        if self.under_way(State::Asked) < P::Overlay::ALPHA
             && let Some(at) = self.first(State::Ready, self.want(), 0)
         {
             return self.ask(at);
@@ -348,7 +346,7 @@ impl<P: Plan> Lookup<P> {
         }
         let mut at = 0;
         loop {
-            at = self.first(State::Named, self.want() + ALPHA, at)?;
+            at = self.first(State::Named, self.want() + P::Overlay::ALPHA, at)?;
             let contact = self.candidates.get(at)?.contact;
             if self.may_ping(&contact, &counts) {
                 return self.ping(at);
@@ -401,7 +399,7 @@ impl<P: Plan> Lookup<P> {
         counts: &impl Fn(&Contact) -> bool,
     ) -> OnWay {
         let is_ready = self.candidates.get(stop).map(|c| c.state) == Some(State::Ready);
-        if is_ready && self.under_way(State::Asked) < ALPHA {
+        if is_ready && self.under_way(State::Asked) < P::Overlay::ALPHA {
             return self.ask(stop).map_or(OnWay::Wait, OnWay::Do);
         }
         if self.under_way(State::Pinged) >= PINGS_AHEAD {

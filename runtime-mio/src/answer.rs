@@ -8,14 +8,15 @@ use std::cmp::Reverse;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use strandline_core::id::{Distance, Key, NodeId};
+use strandline_core::id::{Key, NodeId};
 use strandline_core::name::{
     FINGERPRINT_CHARS_MAX, FINGERPRINT_CHARS_SHOWN, FINGERPRINT_CHARS_VERIFY, Fingerprint, Handle,
 };
 use strandline_core::output::{
     ChosenBy, CommandError, Event, Outcome, Person, QueryId, Relation, Unreached, Via,
 };
-use strandline_core::overlay::REPLICATION;
+use strandline_core::overlay::{Overlay, REPLICATION};
+use strandline_core::plan::{Plan, Server};
 
 use crate::command::Command;
 use crate::failure::{Exit, Failure};
@@ -422,7 +423,7 @@ fn nearest(key: &Key, gathered: &Gathered, me: &Myself, trace: bool) -> Vec<Valu
     };
     let mut nodes = gathered.contacts.clone();
     nodes.push(myself);
-    nodes.sort_by_key(|node| Distance::between(node.id.as_bytes(), key.as_bytes()));
+    nodes.sort_by_key(|node| <<Server as Plan>::Overlay as Overlay>::distance(key, &node.id));
     if !trace {
         nodes.truncate(REPLICATION);
     }

@@ -173,7 +173,7 @@ impl<P: Plan> Dht<P> {
         }
     };
 
-    /// Starts the node with the key `node`, in `network`. `listen` is where it receives datagrams; if its IP
+    /// Starts the node with the key `node`, in `network`, with its overlay's mark. `listen` is where it receives datagrams; if its IP
     /// address is unspecified, the node learns from others how they see it. The generator must be
     /// unpredictable outside tests. Starting it again changes nothing.
     pub fn start(
@@ -191,7 +191,7 @@ impl<P: Plan> Dht<P> {
         self.started = true;
         self.secret = node.clone();
         self.id = NodeId::of_key::<P::Crypto>(&P::Crypto::public_key(node));
-        self.network = network;
+        self.network = network.marked(P::Overlay::MARK);
         self.listen = PackedAddr::from(listen);
         self.local = is_unspecified(listen) || is_local(listen);
         self.tokens.start(&mut rng);
@@ -276,7 +276,7 @@ impl<P: Plan> Dht<P> {
         self.id
     }
 
-    /// The network.
+    /// The network, with the overlay's mark.
     #[must_use]
     pub const fn network(&self) -> NetworkId {
         self.network

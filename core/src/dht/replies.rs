@@ -365,6 +365,11 @@ impl<P: Plan> Dht<P> {
                 }
                 continue;
             }
+            if contact == *from {
+                // It answers with itself.
+                self.dropped.count(Rule::BadContact);
+                continue;
+            }
             match self.acceptable(&contact) {
                 Ok(()) => {
                     let known = self.overlay.find(&contact.id);

@@ -11,6 +11,7 @@ use crate::lookup::{Lookup, PINGS_PER_SUBNET, Patience};
 use crate::overlay::{Heard, K, Overlay};
 use crate::plan::Plan;
 use crate::rpc::{Peer, Repeat, Tag};
+use crate::rules::Rule;
 use crate::wire::datagram::Contact;
 
 use super::Dht;
@@ -125,13 +126,13 @@ impl<P: Plan> Dht<P> {
                 // The neighbour itself: it owns the key that it was asked for.
                 continue;
             }
+            if contact == *from || self.acceptable(&contact).is_err() {
+                self.dropped.count(Rule::BadContact);
+                continue;
+            }
             let wanted = self.overlay.judge(&contact) == Heard::Wanted;
             let asking = self.rpc.is_asking(&contact.addr);
             if !wanted || asking || self.rpc.is_unreached(self.now, &contact.addr) {
-                continue;
-            }
-            if let Err(rule) = self.acceptable(&contact) {
-                self.dropped.count(rule);
                 continue;
             }
             let subnet = contact

@@ -6,6 +6,7 @@ use alloc::collections::BTreeSet;
 use core::net::SocketAddr;
 
 use super::*;
+use crate::overlay::ALPHA;
 use crate::plan::{Board, Server};
 
 const TARGET: Key = Key::ZERO;

@@ -19,6 +19,8 @@ use crate::wire::datagram::{Contact, NO_TOKEN, Token};
 
 /// How many contacts a reply names and a lookup ends with: the paper's k.
 pub const K: usize = 20;
+/// How many questions of a lookup are under way at once: the paper's α.
+pub const ALPHA: usize = 3;
 /// How many nodes hold a record.
 pub const REPLICATION: usize = 8;
 
@@ -150,6 +152,10 @@ pub trait Overlay: Sized {
     /// No contacts; all zero.
     const EMPTY: Self;
 
+    /// What sets the networks of this overlay apart from those of others that share its wire and name, see
+    /// [`NetworkId::marked`](crate::wire::NetworkId::marked). Kademlia's is zero.
+    const MARK: [u8; 4];
+
     /// Most contacts.
     const CAPACITY: usize;
 
@@ -157,6 +163,9 @@ pub trait Overlay: Sized {
     /// about the key. A lookup goes there by way of nodes before the key, which are far by the metric, and is
     /// certain once the owner answered. Otherwise any node near a key may be asked, and none is special.
     const RING: bool = false;
+
+    /// How many questions of a lookup are under way at once.
+    const ALPHA: usize = ALPHA;
 
     /// Of how many of the nearest to a key a node can tell, from its contacts, whether it is one of them:
     /// [`REPLICATION`] at least.

@@ -12,6 +12,7 @@ use crate::config::{Config, Durability, Identity};
 use crate::crypto::{Crypto, PublicKey, SecretKey, Signature};
 use crate::id::{Key, UserId};
 use crate::name::Name;
+use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -88,7 +89,7 @@ impl<P: Plan> Me<P> {
         self.user = UserId::of_key::<P::Crypto>(&self.public);
         self.secret = identity.user;
         self.name = identity.name;
-        self.network = config.network;
+        self.network = config.network.marked(P::Overlay::MARK);
         self.listen = config.listen.into();
         self.fanout = config.fanout;
         self.durability = config.durability;

@@ -45,7 +45,8 @@ const _: () = assert!(PING_LEN >= REQUEST_LEN_MIN && PING_LEN <= 128);
 const _: () = assert!(RECORD_LEN_MAX + 60 < FRAME_LEN_MAX && POST_LEN_MAX + 60 < FRAME_LEN_MAX);
 const _: () = assert!(RECORD_LEN_MAX + 150 < DATAGRAM_LEN_MAX);
 
-/// Separates networks that share addresses: the first bytes of the hash of the network's name.
+/// Separates networks that share addresses: the first bytes of the hash of the network's name, and the mark of the
+/// overlay of its nodes ([`Overlay::MARK`](crate::overlay::Overlay::MARK)), which a node adds by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NetworkId(pub [u8; 4]);
 
@@ -58,6 +59,14 @@ impl NetworkId {
     pub fn of_name<C: Crypto>(name: &str) -> Self {
         let [a, b, c, d, ..] = C::hash("strandline/network/v1", &[name.as_bytes()]);
         Self([a, b, c, d])
+    }
+
+    /// The id under which nodes of one kind of overlay speak, by that overlay's mark: those of another do not understand
+    /// it, whatever the name.
+    #[must_use]
+    pub const fn marked(self, mark: [u8; 4]) -> Self {
+        let (Self([a, b, c, d]), [e, f, g, h]) = (self, mark);
+        Self([a ^ e, b ^ f, c ^ g, d ^ h])
     }
 }
 

@@ -7,7 +7,7 @@
 
 mod node;
 
-pub use node::{Step, node};
+pub use node::{RING, Step, node};
 
 use strandline_core::crypto::Ed25519;
 use strandline_core::rules::Rule;

@@ -8,7 +8,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use strandline_core::config::{Config, Identity};
-use strandline_core::crypto::SecretKey;
+use strandline_core::crypto::{Ed25519, SecretKey};
 use strandline_core::drive::{Handler, Transport, drain};
 use strandline_core::id::{Key, NodeId};
 use strandline_core::name::{Handle, Name};
@@ -16,12 +16,15 @@ use strandline_core::node::Node;
 use strandline_core::output::{
     CommandError, Event, PersistId, QueryId, Recipient, Restored, Stored, StreamId,
 };
-use strandline_core::plan::{Board, Plan, Server};
+use strandline_core::overlay::Overlay;
+use strandline_core::plan::{Board, BoardRing, Plan, Server, ServerRing};
 use strandline_core::rng::Seed;
 use strandline_core::rules::Rule;
 use strandline_core::time::Instant;
 use strandline_core::wire::datagram::{Datagram, Token, Transaction};
-use strandline_core::wire::{DATAGRAM_LEN_MAX, FRAME_LEN_MAX, FRAME_PREFIX_LEN, VERSION};
+use strandline_core::wire::{
+    DATAGRAM_LEN_MAX, FRAME_LEN_MAX, FRAME_PREFIX_LEN, NetworkId, VERSION,
+};
 
 use super::NETWORK;
 
@@ -36,20 +39,32 @@ const WITHIN_MS_MAX: u32 = 10_000;
 /// How much later than that a command may end, in ms.
 const ENDING_MS: u64 = 5_000;
 
-/// Runs a script on a node of each plan. No script breaks a rule: it always answers `Ok`.
+/// Set in the first byte of a script: it is for nodes of a ring.
+pub const RING: u8 = 0x80;
+
+/// Runs a script on a node of each plan, of the overlay that its first byte says. No script breaks a rule: it always
+/// answers `Ok`.
 ///
 /// # Errors
 /// None.
 pub fn node(script: &[u8]) -> Result<(), Rule> {
-    run::<Board>(script);
-    run::<Server>(script);
+    if script.first().is_some_and(|first| first & RING != 0) {
+        run::<Board<Ed25519, BoardRing>>(script);
+        run::<Server<Ed25519, ServerRing>>(script);
+    } else {
+        run::<Board>(script);
+        run::<Server>(script);
+    }
     Ok(())
 }
 
 fn run<P: Plan>(script: &[u8]) {
     let mut script = Script(script);
     let mut node = Box::new(Node::<P>::unstarted());
-    let mut host = Host::default();
+    let mut host = Host {
+        mark: P::Overlay::MARK,
+        ..Host::default()
+    };
     host.start(&mut node, script.byte());
     for _ in 0..STEPS_MAX {
         let Some(step) = script.step() else { break };
@@ -183,6 +198,8 @@ struct Stream {
 /// The host of one node.
 #[derive(Default)]
 struct Host {
+    /// See [`Overlay::MARK`].
+    mark: [u8; 4],
     now: Instant,
     /// When the node wants to be woken.
     deadline: Option<Instant>,
@@ -213,7 +230,7 @@ impl Host {
         let started = node.start(self.now, identity, &Seed([5; 32]), &config);
         assert_eq!(started, Ok(()));
         node.set_clock(self.now, 1_700_000_000_000, 100);
-        let how = match how % 3 {
+        let how = match (how & !RING) % 3 {
             0 => Restored::Fresh,
             1 => Restored::Intact,
             _ => Restored::Lost,
@@ -241,7 +258,8 @@ impl Host {
                     } else {
                         [sender; 32]
                     };
-                    let parts = [NETWORK.0.as_slice(), &transaction, &sender, rest];
+                    let network = self.network();
+                    let parts = [network.0.as_slice(), &transaction, &sender, rest];
                     let bytes = [&[VERSION], parts.concat().as_slice()].concat();
                     node.handle_datagram(self.now, from, &bytes);
                 }
@@ -250,7 +268,8 @@ impl Host {
                 let token = pick(&self.tokens, script.byte()).copied();
                 let body = script.bytes();
                 if let Some((from, token)) = token {
-                    let parts = [NETWORK.0.as_slice(), &[0; 8], &id_at(from), &token, body];
+                    let network = self.network();
+                    let parts = [network.0.as_slice(), &[0; 8], &id_at(from), &token, body];
                     let bytes = [&[VERSION], parts.concat().as_slice()].concat();
                     node.handle_datagram(self.now, from, &bytes);
                 }
@@ -422,6 +441,10 @@ impl Host {
         deadline
     }
 
+    const fn network(&self) -> NetworkId {
+        NETWORK.marked(self.mark)
+    }
+
     fn stream_at(&self, byte: u8) -> Option<usize> {
         usize::from(byte).checked_rem(self.streams.len())
     }
@@ -452,7 +475,7 @@ impl Transport for Host {
             "a datagram of {} bytes",
             bytes.len()
         );
-        let datagram = Datagram::decode(bytes, NETWORK);
+        let datagram = Datagram::decode(bytes, self.network());
         assert!(datagram.is_ok(), "sends {bytes:?}: {datagram:?}");
         let Ok(datagram) = datagram else { return };
         if datagram.body.is_request() {

@@ -12,7 +12,9 @@ use strandline_core::time::Instant;
 
 use super::effects::Gathering;
 use super::node::AnyNode;
-use super::plans::{ChordBoard, ChordServer, SimBoard, SimChordBoard, SimChordServer, SimServer};
+use super::plans::{
+    ChordBoard, ChordServer, SimBoard, SimChordBoard, SimChordServer, SimNarrowServer, SimServer,
+};
 
 /// An application for a node of any plan. Nothing implements it by hand: every [`Application`] that is written for
 /// all plans is one.
@@ -31,6 +33,7 @@ where
         + Application<ChordServer>
         + Application<SimChordBoard>
         + Application<SimChordServer>
+        + Application<SimNarrowServer>
         + Any,
 {
     fn act_on(&mut self, now: Instant, node: &mut AnyNode) -> Option<Instant> {
@@ -43,6 +46,7 @@ where
             AnyNode::ChordServer(node) => self.act(now, node),
             AnyNode::SimChordBoard(node) => self.act(now, node),
             AnyNode::SimChordServer(node) => self.act(now, node),
+            AnyNode::SimNarrowServer(node) => self.act(now, node),
         }
     }
 }

@@ -43,11 +43,15 @@ pub enum Kind {
     Delivered,
     /// The answer to what is not carried out.
     Denied,
+    /// What is held: holders compare.
+    Have,
+    /// The answer to that.
+    Lacks,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Ping,
         Self::FindNode,
         Self::Get,
@@ -58,6 +62,8 @@ impl Kind {
         Self::Stored,
         Self::Delivered,
         Self::Denied,
+        Self::Have,
+        Self::Lacks,
     ];
 
     /// The kind of an encoded datagram.
@@ -81,6 +87,8 @@ impl Kind {
             Self::Stored => "stored",
             Self::Delivered => "delivered",
             Self::Denied => "denied",
+            Self::Have => "have",
+            Self::Lacks => "lacks",
         }
     }
 }
@@ -232,6 +240,13 @@ impl Meter {
         tap.is_some_and(|tap| tap.asked.contains(&addr))
     }
 
+    /// Whom a node has asked about its key, or pinged for the first time, since it is listened to.
+    pub fn spoken_to(&self, host: HostId) -> impl Iterator<Item = SocketAddr> + '_ {
+        let tap = self.taps.get(&host);
+        tap.into_iter()
+            .flat_map(|tap| tap.addresses.iter().copied())
+    }
+
     /// Ends the counting at a node.
     pub fn untap(&mut self, host: HostId) -> Requests {
         let Some(tap) = self.taps.remove(&host) else {
@@ -311,7 +326,9 @@ impl Meter {
             | Kind::Found
             | Kind::Stored
             | Kind::Delivered
-            | Kind::Denied => false,
+            | Kind::Denied
+            | Kind::Have
+            | Kind::Lacks => false,
         };
         if counted {
             tap.addresses.insert(to);

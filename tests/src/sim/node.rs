@@ -21,7 +21,7 @@ use strandline_core::time::Instant;
 
 use super::plans::{
     ChordBoard, ChordServer, Cryptography, Kind, Overlay, SimBoard, SimChordBoard, SimChordServer,
-    SimServer,
+    SimNarrowServer, SimServer,
 };
 
 /// A node of one of the plans that can live in a world.
@@ -42,6 +42,8 @@ pub enum AnyNode {
     SimChordBoard(Box<Node<SimChordBoard>>),
     /// A server on a ring with stand-in cryptography.
     SimChordServer(Box<Node<SimChordServer>>),
+    /// A server on a ring with one of each, with stand-in cryptography.
+    SimNarrowServer(Box<Node<SimNarrowServer>>),
 }
 
 /// Runs one expression on the node, whichever plan it has.
@@ -56,6 +58,7 @@ macro_rules! each {
             AnyNode::ChordServer($node) => $body,
             AnyNode::SimChordBoard($node) => $body,
             AnyNode::SimChordServer($node) => $body,
+            AnyNode::SimNarrowServer($node) => $body,
         }
     };
 }
@@ -197,6 +200,9 @@ pub enum Reply {
 
 impl AnyNode {
     /// A node that was not started.
+    ///
+    /// # Panics
+    /// A narrow ring is of servers with stand-in cryptography alone.
     #[must_use]
     pub fn unstarted(kind: Kind, cryptography: Cryptography, overlay: Overlay) -> Self {
         fn new<P: Plan>() -> Box<Node<P>> {
@@ -211,6 +217,13 @@ impl AnyNode {
             (Overlay::Chord, Kind::Server, Cryptography::Real) => Self::ChordServer(new()),
             (Overlay::Chord, Kind::Board, Cryptography::StandIn) => Self::SimChordBoard(new()),
             (Overlay::Chord, Kind::Server, Cryptography::StandIn) => Self::SimChordServer(new()),
+            (Overlay::NarrowChord, Kind::Server, Cryptography::StandIn) => {
+                Self::SimNarrowServer(new())
+            }
+            (Overlay::NarrowChord, Kind::Board, _)
+            | (Overlay::NarrowChord, _, Cryptography::Real) => {
+                panic!("a narrow ring is of servers with stand-in cryptography")
+            }
         }
     }
 

@@ -5,8 +5,11 @@
 
 use std::fmt;
 
+use strandline_core::bounded::Grown;
 use strandline_core::crypto::Ed25519;
-use strandline_core::plan::{Board, BoardRing, Server, ServerRing};
+use strandline_core::overlay::chord::{Chord, Width};
+use strandline_core::overlay::{self, Entry, Silent};
+use strandline_core::plan::{Board, BoardRing, Server, ServerRing, ServerTable};
 
 use super::crypto::StandIn;
 
@@ -24,6 +27,21 @@ pub type SimChordBoard = Board<StandIn, BoardRing>;
 /// A server on a Chord ring, with stand-in cryptography.
 pub type SimChordServer = Server<StandIn, ServerRing>;
 
+/// The ring of which the paper gives path lengths: one successor, one question at a time, one next node in a reply. The
+/// node before the key names its own predecessors beside the owner, who lead nowhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Narrow;
+
+impl Width for Narrow {
+    const SUCCESSORS: usize = 1;
+    const ALPHA: usize = 1;
+    const NAMED_BEHIND: usize = 1;
+    const NAMED_FAR: usize = 1;
+}
+
+/// A server on such a ring, with stand-in cryptography.
+pub type SimNarrowServer = Server<StandIn, Chord<Grown<Entry, 320>, Grown<Silent, 256>, Narrow>>;
+
 /// Which overlay all nodes of a world are in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Overlay {
@@ -32,6 +50,19 @@ pub enum Overlay {
     Kademlia,
     /// Chord.
     Chord,
+    /// Chord with one of each, see [`Narrow`]: for measuring path lengths, of servers with stand-in cryptography.
+    NarrowChord,
+}
+
+impl Overlay {
+    /// See [`overlay::Overlay::MARK`].
+    #[must_use]
+    pub const fn mark(self) -> [u8; 4] {
+        match self {
+            Self::Kademlia => <ServerTable as overlay::Overlay>::MARK,
+            Self::Chord | Self::NarrowChord => <ServerRing as overlay::Overlay>::MARK,
+        }
+    }
 }
 
 impl fmt::Display for Overlay {
@@ -39,6 +70,7 @@ impl fmt::Display for Overlay {
         f.write_str(match self {
             Self::Kademlia => "Kademlia",
             Self::Chord => "Chord",
+            Self::NarrowChord => "Chord with one successor and one next node",
         })
     }
 }

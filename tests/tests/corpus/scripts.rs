@@ -1,6 +1,6 @@
 //! Scripts for the target `node`, in which every kind of input occurs, and the outputs that follow.
 
-use strandline_tests::fuzzing::Step;
+use strandline_tests::fuzzing::{RING, Step};
 
 /// How the storage is found: the first byte of a script.
 const FRESH: u8 = 0;
@@ -93,6 +93,32 @@ pub fn requests(datagrams: &[Vec<u8>]) -> Vec<u8> {
         script.step(Step::Request, &[vec![0], bytes(&datagram[BODY_AT..])]);
     }
     script.wake(3);
+    script.0
+}
+
+/// The same script for nodes of a ring.
+pub fn on_ring(mut script: Vec<u8>) -> Vec<u8> {
+    if let Some(first) = script.first_mut() {
+        *first |= RING;
+    }
+    script
+}
+
+/// Joins a ring, and stabilises for minutes with neighbours that claim every key and name the same others; then they fall
+/// silent.
+pub fn ring_of_three(pong: &[u8], contacts: &[u8]) -> Vec<u8> {
+    let mut script = Script::new(FRESH);
+    script.command(0, &[vec![9]]);
+    for _ in 0..20 {
+        script.reply(pong);
+        script.reply(contacts);
+        script.reply(pong);
+        script.wake(2);
+    }
+    for key in 0..3 {
+        script.command(10 + key, &[vec![key], number(60), bytes(b"value")]);
+    }
+    script.wake(40);
     script.0
 }
 

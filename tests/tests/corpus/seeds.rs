@@ -1,7 +1,10 @@
 //! The seeds of each target: messages that are valid, and the ways to be refused that mutation rarely finds.
 
+use strandline_core::addr::PackedAddr;
 use strandline_core::id::Key;
-use strandline_core::wire::datagram::Body;
+use strandline_core::overlay::Overlay;
+use strandline_core::plan::ServerRing;
+use strandline_core::wire::datagram::{Body, Contact};
 use strandline_core::wire::frame::Frame;
 use strandline_core::wire::record::Kind;
 use strandline_core::wire::{
@@ -121,7 +124,50 @@ fn of_node() -> Vec<Seed> {
         ),
         seed("valid-requests", scripts::requests(&datagrams)),
         seed("valid-streams", scripts::streams(&streams)),
+        seed("valid-ring-alone", scripts::on_ring(scripts::alone())),
+        seed(
+            "valid-ring-strangers",
+            scripts::on_ring(scripts::strangers(&marked(&datagrams))),
+        ),
+        seed(
+            "valid-ring-answers",
+            scripts::on_ring(scripts::answers(&pong, &ring_contacts(), &datagrams)),
+        ),
+        seed(
+            "valid-ring-requests",
+            scripts::on_ring(scripts::requests(&marked(&datagrams))),
+        ),
+        seed(
+            "valid-ring-of-three",
+            scripts::on_ring(scripts::ring_of_three(&pong, &ring_contacts())),
+        ),
     ]
+}
+
+/// The same datagrams in a network of Chord nodes.
+fn marked(datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mark = |datagram: &Vec<u8>| {
+        let mut datagram = datagram.clone();
+        for (byte, mark) in datagram[1..5].iter_mut().zip(ServerRing::MARK) {
+            *byte ^= mark;
+        }
+        datagram
+    };
+    datagrams.iter().map(mark).collect()
+}
+
+/// Twenty contacts, the first of which is whoever answers, as the owner of the key.
+fn ring_contacts() -> Vec<u8> {
+    let owner = Contact {
+        addr: PackedAddr::NONE,
+        ..contact(9)
+    };
+    let others = (1..20).map(contact);
+    let contacts = std::iter::once(owner).chain(others);
+    found(
+        &[],
+        &contacts.map(Contact::to_bytes).collect::<Vec<_>>().concat(),
+    )
 }
 
 fn twenty_contacts() -> Vec<u8> {

@@ -10,6 +10,8 @@
 
 mod upkeep;
 
+use core::marker::PhantomData;
+
 use crate::addr::PackedAddr;
 use crate::bounded::List;
 use crate::crypto::Crypto;
@@ -21,8 +23,8 @@ use crate::wire::datagram::{Contact, Token};
 
 use super::aside::Aside;
 use super::{
-    Change, Entry, Heard, K, Nearest, Neighbour, Overlay, REPLICATION, Responsibility, Silent,
-    Upkeep, seconds,
+    ALPHA, Change, Entry, Heard, K, Nearest, Neighbour, Overlay, REPLICATION, Responsibility,
+    Silent, Upkeep, seconds,
 };
 
 /// How often the successor is asked who lies between, in ms: one round of the paper's `stabilize`.
@@ -35,6 +37,11 @@ pub const MEND_MS: u64 = 20;
 pub const FINGER_MS: u64 = 30 * 1_000;
 /// Pause between the lookups that find all fingers after joining, in ms.
 pub const FILL_PAUSE_MS: u64 = 300;
+/// A predecessor that so often named others between itself and this node, of whom none came, is believed to be the
+/// predecessor all the same: it may be lying.
+pub const DOUBTS_MAX: u8 = 3;
+/// Being told so again counts after this time, in seconds: whoever was named was pinged meanwhile.
+pub const DOUBT_S: u32 = 10;
 /// How often a silent neighbour is looked for, in ms.
 pub const CHECK_MS: u64 = 10 * 1_000;
 /// A predecessor that was not heard for this long is pinged, in seconds (`check_predecessor`): it asks once in
@@ -42,17 +49,18 @@ pub const CHECK_MS: u64 = 10 * 1_000;
 pub const PREDECESSOR_SILENT_S: u32 = 40;
 /// Any other neighbour that was not heard for this long is pinged, in seconds.
 pub const NEIGHBOUR_SILENT_S: u32 = 3 * 60;
-/// A predecessor that was not heard for this long is pinged when somebody looks for a key that it owns, in seconds.
-pub const RECHECK_S: u32 = 5;
+/// A predecessor that was not heard for this long is pinged when somebody looks for a key that it or one before it owns,
+/// in seconds.
+pub const RECHECK_S: u32 = 2;
 /// How long a lookup that did not find the owner waits before it begins again, in ms. Until then whoever is asked
 /// about a key of a predecessor that is gone has mostly noticed that.
 pub const AGAIN_MS: u64 = 700;
 /// An old address of a contact is pinged when another claims its id, unless it was heard within this time, in
 /// seconds.
 pub const FRESH_S: u32 = 60;
-/// How many nodes before a key a reply names beside those that hold it.
+/// How many nodes before a key a reply names beside those that hold it, of the usual [`Width`].
 const BEFORE_KEY: usize = 6;
-/// How many nodes before a key a reply names when that is all that this node can tell.
+/// How many nodes before a key a reply names when that is all that this node can tell, of the usual [`Width`].
 const BEFORE_FAR_KEY: usize = 8;
 /// Deviation of every schedule, in percent.
 const JITTER_PERCENT: u32 = 25;
@@ -61,6 +69,27 @@ const FINGER_MAX: u8 = u8::MAX;
 
 const _: () = assert!(BEFORE_KEY < K && BEFORE_FAR_KEY <= K);
 const _: () = assert!(PREDECESSOR_SILENT_S as u64 * 1_000 > STABILISE_MS * 5 / 4);
+
+/// How much a ring spends on being robust: all nodes of a network have the same. Everything has its usual value here;
+/// with one of each it is the ring of which the paper gives path lengths.
+pub trait Width: 'static {
+    /// The length of the successor list, where the plan has places for twice as many.
+    const SUCCESSORS: usize = K;
+    /// The paper's α: how many questions of a lookup are under way at once.
+    const ALPHA: usize = ALPHA;
+    /// How many nodes at a key or behind it a reply names, where those before it are named too.
+    const NAMED_BEHIND: usize = K - BEFORE_KEY;
+    /// How many nodes a reply names in all about a key close behind this node.
+    const NAMED: usize = K;
+    /// How many nodes a reply names about a key that is far.
+    const NAMED_FAR: usize = BEFORE_FAR_KEY;
+}
+
+/// The usual [`Width`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Usual;
+
+impl Width for Usual {}
 
 /// The schedules of upkeep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +113,7 @@ impl Timer {
 
 /// A place on the ring: contacts in `L`, those set aside in `F`.
 #[derive(Clone, Debug)]
-pub struct Chord<L, F> {
+pub struct Chord<L, F, W = Usual> {
     own: NodeId,
     /// By distance from the own id, clockwise: successors first, predecessors last.
     entries: L,
@@ -98,16 +127,28 @@ pub struct Chord<L, F> {
     rounds: u8,
     /// The contact at the end of the list is the predecessor.
     settled: bool,
+    /// How often it named others in between, and when last, in seconds.
+    doubts: u8,
+    doubted_s: u32,
     /// Neighbours may differ from those told.
     neighbours_changed: bool,
     /// The range was told once.
     told: bool,
     /// The predecessor as told; the own id: the range was the whole ring.
     told_after: NodeId,
+    width: PhantomData<fn() -> W>,
 }
 
-impl<L: List<Entry>, F: List<Silent>> Overlay for Chord<L, F> {
+impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
     const EMPTY: Self = {
+        assert!(
+            W::SUCCESSORS > 0 && W::ALPHA > 0 && W::NAMED_BEHIND > 0 && W::NAMED_FAR > 0,
+            "a ring needs one of each"
+        );
+        assert!(
+            W::NAMED_BEHIND <= W::NAMED && W::NAMED <= K && W::NAMED_FAR <= K,
+            "a reply names no more"
+        );
         assert!(
             L::CAPACITY >= 4 * REPLICATION && L::CAPACITY < u16::MAX as usize,
             "the replicas' holders before and behind, fingers, and places of 16 bits"
@@ -121,14 +162,19 @@ impl<L: List<Entry>, F: List<Silent>> Overlay for Chord<L, F> {
             filling: false,
             rounds: 0,
             settled: false,
+            doubts: 0,
+            doubted_s: 0,
             neighbours_changed: false,
             told: false,
             told_after: NodeId::ZERO,
+            width: PhantomData,
         }
     };
+    const MARK: [u8; 4] = *b"ring";
     const CAPACITY: usize = L::CAPACITY;
     const NEAR: usize = REPLICATION;
     const RING: bool = true;
+    const ALPHA: usize = W::ALPHA;
 
     fn distance(key: &Key, id: &NodeId) -> Distance {
         Distance::clockwise(key.as_bytes(), id.as_bytes())
@@ -163,19 +209,19 @@ impl<L: List<Entry>, F: List<Silent>> Overlay for Chord<L, F> {
         let before = (0..at).rev();
         if at < after_own {
             let end = if len > after_own { after_own } else { len };
-            append(&mut towards, at..end, K - BEFORE_KEY);
+            append(&mut towards, at..end, W::NAMED_BEHIND);
             append(
                 &mut towards,
                 before.chain((before_own.max(end)..len).rev()),
-                K,
+                W::NAMED,
             );
             // A ring of which this node knows every other: they all come behind any key.
-            append(&mut towards, at..end, K);
+            append(&mut towards, at..end, W::NAMED);
         } else if at > before_own || at == len {
             append(&mut towards, (at..len).chain(0..after_own), K - BEFORE_KEY);
             append(&mut towards, before, K);
         } else {
-            append(&mut towards, before, BEFORE_FAR_KEY);
+            append(&mut towards, before, W::NAMED_FAR);
         }
         towards
     }
@@ -252,23 +298,25 @@ impl<L: List<Entry>, F: List<Silent>> Overlay for Chord<L, F> {
         }
     }
 
-    /// The paper's `notify`, and what speeds up `check_predecessor`: a key that the predecessor owns is asked for
-    /// here where the predecessor does not answer.
+    /// The paper's `notify`, and what speeds up `check_predecessor`: a key that a predecessor owns is asked for here
+    /// where those before this node do not answer. The last of them goes first: one after the other they make this node
+    /// the owner.
     fn asked(&mut self, now: Instant, from: &Contact, key: &Key) -> Option<Peer> {
         let last = self.entries.last()?;
         if last.contact == *from && key.as_bytes() == from.id.as_bytes() {
             // It asks for its own place, and came to this node: it knows of none between.
             self.settled = true;
         }
-        let its_own = self.first_at(key) + 1 == self.entries.len();
+        let (at, len) = (self.first_at(key), self.entries.len());
+        let is_before = at < len && at + Self::PREDECESSORS >= len;
         let silent_s = seconds(now).saturating_sub(last.seen_s);
-        (its_own && silent_s >= RECHECK_S).then(|| last.peer())
+        (is_before && silent_s >= RECHECK_S).then(|| last.peer())
     }
 
     fn named(&mut self, now: Instant, from: &Contact, others: &[u8]) -> Option<Peer> {
         let is = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.contact == *from);
-        if is(self.entries.last()) && !self.names_one_between(from, others) {
-            self.settled = true;
+        if is(self.entries.last()) && !self.settled {
+            self.settled = !self.names_one_between(from, others) || self.is_doubted_enough(now);
         }
         if is(self.entries.first()) {
             self.missing(now, others)
@@ -345,7 +393,8 @@ impl<L: List<Entry>, F: List<Silent>> Overlay for Chord<L, F> {
         }
         let len = self.entries.len();
         // The predecessor, and the successors that hold what this node owns.
-        let is_near = |place: usize| place + 1 == len || place + 1 < REPLICATION;
+        let holders = Self::SUCCESSORS.min(REPLICATION - 1);
+        let is_near = |place: usize| place + 1 == len || place < holders;
         let mut entries = self.entries.iter().enumerate();
         let gone = entries.clone().find(|(at, e)| e.neighbour && !is_near(*at));
         let changed = gone.or_else(|| entries.find(|(at, e)| !e.neighbour && is_near(*at)));
@@ -379,12 +428,12 @@ impl<L: List<Entry>, F: List<Silent>> Overlay for Chord<L, F> {
     }
 }
 
-impl<L: List<Entry>, F: List<Silent>> Chord<L, F> {
+impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     /// The length of the successor list.
-    const SUCCESSORS: usize = if L::CAPACITY / 2 < K {
+    const SUCCESSORS: usize = if L::CAPACITY / 2 < W::SUCCESSORS {
         L::CAPACITY / 2
     } else {
-        K
+        W::SUCCESSORS
     };
     /// How many predecessors are kept: as many as there are nodes whose keys this one holds too.
     const PREDECESSORS: usize = REPLICATION;
@@ -459,6 +508,9 @@ impl<L: List<Entry>, F: List<Silent>> Chord<L, F> {
             return false;
         }
         self.neighbours_changed = true;
+        if at + 1 == self.entries.len() {
+            self.doubts = 0;
+        }
         self.drop_useless();
         for (timer, ms) in [
             (Timer::Stabilise, STABILISE_MS),
@@ -487,6 +539,17 @@ impl<L: List<Entry>, F: List<Silent>> Chord<L, F> {
         }
     }
 
+    /// The predecessor named others in between. Whether it did so often enough: they were pinged, nobody came of it, and so
+    /// they are gone or never were.
+    fn is_doubted_enough(&mut self, now: Instant) -> bool {
+        let now_s = seconds(now);
+        if self.doubts == 0 || now_s.saturating_sub(self.doubted_s) >= DOUBT_S {
+            self.doubts = self.doubts.saturating_add(1);
+            self.doubted_s = now_s;
+        }
+        self.doubts > DOUBTS_MAX
+    }
+
     /// Takes the contact that `is` the one meant out. Where it was the predecessor or one of the next successors, the ring is
     /// mended.
     fn take_out(&mut self, now: Instant, is: impl Fn(&Entry) -> bool) -> Option<Entry> {
@@ -495,7 +558,7 @@ impl<L: List<Entry>, F: List<Silent>> Chord<L, F> {
         self.neighbours_changed = true;
         let was_last = at == self.entries.len();
         if was_last {
-            self.settled = false;
+            (self.settled, self.doubts) = (false, 0);
         }
         if self.entries.is_empty() {
             for timer in [Timer::Stabilise, Timer::Check, Timer::Finger] {

@@ -284,8 +284,22 @@ fn a_silent_predecessor_is_pinged_when_its_keys_are_sought() {
     );
     let pinged = ring.asked(later, &asker, &key(800)).map(|peer| peer.addr);
     assert_eq!(pinged, Some(contact(900).addr));
-    for others in [200, 950, 1_050] {
-        assert_eq!(ring.asked(later, &asker, &key(others)), None, "{others}");
+    assert_eq!(ring.asked(later, &asker, &key(950)), None, "its own");
+}
+
+#[test]
+fn of_several_silent_predecessors_the_last_is_pinged_whichever_is_sought() {
+    let mut ring = joined::<Ring>((0..u16::MAX).step_by(64));
+    let later = NOW.after_s(u64::from(RECHECK_S));
+    let mut pinged = |n| {
+        let peer = ring.asked(later, &contact(40_000), &key(n));
+        peer.map(|peer| peer.addr)
+    };
+    for n in [950, 890, 700, 512] {
+        assert_eq!(pinged(n), Some(contact(960).addr), "{n}");
+    }
+    for n in [970, 1_000, 1_010, 2_000, 30_000] {
+        assert_eq!(pinged(n), None, "{n}");
     }
 }
 
@@ -426,4 +440,52 @@ fn neighbours_are_the_predecessor_and_those_that_hold_what_the_node_owns() {
         ring.failed(NOW, &contact(OWN + 5).addr).down,
         Some(contact(OWN + 5).id)
     );
+}
+
+/// A ring with one of each.
+#[derive(Clone, Debug)]
+struct One;
+
+impl Width for One {
+    const SUCCESSORS: usize = 1;
+    const ALPHA: usize = 1;
+    const NAMED_BEHIND: usize = 1;
+    const NAMED: usize = 1;
+    const NAMED_FAR: usize = 1;
+}
+
+#[test]
+fn a_ring_with_one_of_each_names_one_next_node_and_has_one_successor() {
+    type Narrow = Chord<Grown<Entry, 320>, Grown<Silent, 16>, One>;
+    let ring = joined::<Narrow>((0..u16::MAX).step_by(64));
+    let towards = |n| numbers(&ring, &ring.towards(&key(n)));
+    assert_eq!(towards(1_010), [1_024], "the successor owns it");
+    // Of those that are kept, the closest before the key: a finger.
+    let before = all(&ring)
+        .into_iter()
+        .filter(|n| (1_000..30_000).contains(n));
+    assert_eq!(towards(30_000), [before.max().unwrap()]);
+    let fingers = ring.entries().iter().map(|entry| entry.bucket);
+    let fingers: Vec<u8> = fingers.collect();
+    let others = &fingers[..fingers.len() - REPLICATION];
+    assert!(others.windows(2).all(|two| two[0] < two[1]), "one of each");
+    assert_eq!(<Narrow as Overlay>::ALPHA, 1);
+    assert_eq!(<Ring as Overlay>::ALPHA, ALPHA);
+}
+
+#[test]
+fn who_is_named_between_is_waited_for_and_only_for_a_while() {
+    let mut ring = joined::<Ring>([300, 900, 1_100]);
+    let _ = ring.failed(NOW, &contact(900).addr);
+    // Removals nearby bring on many questions at a time: they count once.
+    for _ in 0..20 {
+        let _ = ring.named(NOW, &contact(300), &listed(&[950]));
+    }
+    assert!(!ring.is_responsible(&key(960)), "950 may be there");
+    for n in 1..=u64::from(DOUBTS_MAX) {
+        assert!(!ring.is_responsible(&key(960)), "{n}");
+        let later = NOW.after_s(n * u64::from(DOUBT_S));
+        let _ = ring.named(later, &contact(300), &listed(&[950]));
+    }
+    assert!(ring.is_responsible(&key(960)));
 }

@@ -13,11 +13,11 @@ use crate::wire::datagram::Contact;
 
 use super::{
     CHECK_MS, Chord, FILL_PAUSE_MS, FINGER_MAX, FINGER_MS, NEIGHBOUR_SILENT_S,
-    PREDECESSOR_SILENT_S, RECHECK_S, ROUNDS_TO_PREDECESSOR, STABILISE_MS, Timer,
+    PREDECESSOR_SILENT_S, RECHECK_S, ROUNDS_TO_PREDECESSOR, STABILISE_MS, Timer, Width,
 };
 use crate::overlay::{Entry, K, Silent, Upkeep, seconds};
 
-impl<L: List<Entry>, F: List<Silent>> Chord<L, F> {
+impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     /// Asks the successor who lies between, and is noticed by it. The predecessor is asked now and then who is before it,
     /// and at once when it is new because another one is gone.
     pub(super) fn stabilise<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {

@@ -97,6 +97,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
             responsible_told: 0,
         }
     };
+    const MARK: [u8; 4] = [0; 4];
     const CAPACITY: usize = L::CAPACITY;
     const NEAR: usize = K;
 

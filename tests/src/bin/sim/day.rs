@@ -80,10 +80,22 @@ impl From<CryptoOption> for Cryptography {
     }
 }
 
+/// Which overlay.
 #[derive(Clone, Copy, ValueEnum, Debug)]
-enum OverlayOption {
+pub enum OverlayOption {
+    /// The tree of Kademlia.
     Kademlia,
+    /// The ring of Chord.
     Chord,
+}
+
+impl From<OverlayOption> for Overlay {
+    fn from(option: OverlayOption) -> Self {
+        match option {
+            OverlayOption::Kademlia => Self::Kademlia,
+            OverlayOption::Chord => Self::Chord,
+        }
+    }
 }
 
 impl Options {
@@ -129,10 +141,7 @@ impl Options {
     fn world(&self) -> World {
         let mut world = World::with_cryptography(self.seed, self.crypto.into());
         world.panics = false;
-        world.overlay = match self.overlay {
-            OverlayOption::Kademlia => Overlay::Kademlia,
-            OverlayOption::Chord => Overlay::Chord,
-        };
+        world.overlay = self.overlay.into();
         world.replay = self.command();
         world.watched = self.watch.map(HostId);
         let network = world.network_mut();

@@ -13,11 +13,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use strandline_tests::sim::heap::{self, Side};
 use strandline_tests::sim::scenarios::plot::Plot;
 use strandline_tests::sim::scenarios::{
-    Basis, Report, churn, flash_crowd, half_die, join, lookup, partition, skew,
+    Basis, Report, churn, flash_crowd, half_die, join, lookup, partition, ring, skew,
 };
-use strandline_tests::sim::{Chance, World};
+use strandline_tests::sim::{Chance, Cryptography, Overlay, World};
 
-use super::day::CryptoOption;
+use super::day::{CryptoOption, OverlayOption};
 use super::progress::Progress;
 
 /// What is done to a network.
@@ -122,6 +122,54 @@ pub enum Scenario {
         #[command(flatten)]
         asking: Asking,
     },
+    /// Chord: count the steps of lookups where a node has one successor, and a reply names one next node
+    ///
+    /// The network is filled by joining and rests until all fingers were looked up again. Counted are the steps to the
+    /// node before the key, as in the paper (Stoica et al. 2003, section V-C), which has half the logarithm of the number
+    /// of nodes. Cryptography is the stand-in.
+    RingPaths {
+        #[command(flatten)]
+        common: Common,
+        /// How many lookups
+        #[arg(long, default_value_t = 10_000)]
+        lookups: u64,
+        /// How many of them begin in a second
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+        per_second: u64,
+        /// How long the network rests before, in seconds
+        #[arg(long, value_name = "SECS", default_value_t = 600)]
+        rest: u64,
+    },
+    /// Chord: let a share of all nodes vanish at once, and every survivor look a key up in the same moment
+    ///
+    /// As table II of the paper, before any stabilisation. Counted are the steps to the owner, and the nodes that did not
+    /// answer.
+    RingFailures {
+        #[command(flatten)]
+        common: Common,
+        /// Of the nodes, in percent, those that vanish; several, separated by commas, are run one after the other
+        #[arg(long, value_name = "PCT", value_delimiter = ',', default_value = "0,10,20,30,40,50", value_parser = clap::value_parser!(u32).range(0..=95))]
+        dead: Vec<u32>,
+        /// How many networks this is done to, each with a seed of its own
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+        networks: u64,
+    },
+    /// Chord: let nodes join and others vanish all the time, and look a key up every second
+    ///
+    /// As table III of the paper, but that nodes vanish without a word.
+    RingChurn {
+        #[command(flatten)]
+        common: Common,
+        /// Joins in a hundred seconds, and as many departures; several, separated by commas, are run one after the other
+        #[arg(long, value_delimiter = ',', default_value = "5,10,15,20,25,30,35,40", value_parser = clap::value_parser!(u64).range(0..=1_000))]
+        rates: Vec<u64>,
+        /// How many lookups
+        #[arg(long, default_value_t = 10_000)]
+        lookups: u64,
+        /// How many of them in a second
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=20))]
+        per_second: u64,
+    },
 }
 
 /// What every scenario can be told.
@@ -142,6 +190,9 @@ pub struct Common {
     /// The cryptography of the nodes: the real one, or a cheap stand-in
     #[arg(long, value_enum, default_value_t = CryptoOption::StandIn)]
     crypto: CryptoOption,
+    /// The overlay of all nodes; scenarios of rings have theirs
+    #[arg(long, value_enum, default_value_t = OverlayOption::Kademlia)]
+    overlay: OverlayOption,
     /// Whether oracles look at every step: by themselves up to 10,000 nodes, since they take memory
     #[arg(long, value_enum, default_value_t = Oracles::Auto)]
     oracles: Oracles,
@@ -217,6 +268,9 @@ impl Scenario {
             | Self::HalfDie { common, .. }
             | Self::Partition { common, .. }
             | Self::FlashCrowd { common }
+            | Self::RingPaths { common, .. }
+            | Self::RingFailures { common, .. }
+            | Self::RingChurn { common, .. }
             | Self::Skew { common, .. } => common,
         }
     }
@@ -262,6 +316,7 @@ fn basis(common: &Common, nodes: u32) -> Basis {
         delay_us: u64::from(common.delay) * 1_000,
         loss: common.loss,
         cryptography: common.crypto.into(),
+        overlay: common.overlay.into(),
         judges: match common.oracles {
             Oracles::Auto => None,
             Oracles::On => Some(true),
@@ -333,6 +388,80 @@ fn run_one(scenario: &Scenario, basis: &Basis, out: &mut Printer<'_>, plots: &mu
             let options = asking.skew(*error, !lying, *drift);
             out.print(&skew::run(basis, options, &mut show), began);
         }
+        Scenario::RingPaths { .. } | Scenario::RingFailures { .. } | Scenario::RingChurn { .. } => {
+            run_ring(scenario, basis, out, plots, &mut show);
+        }
+    }
+}
+
+/// Runs a scenario of a ring, once for each of its numbers.
+fn run_ring(
+    scenario: &Scenario,
+    basis: &Basis,
+    out: &mut Printer<'_>,
+    plots: &mut Vec<Point>,
+    show: &mut dyn FnMut(&World, &str),
+) {
+    let chord = Basis {
+        overlay: Overlay::Chord,
+        publishes: false,
+        ..basis.clone()
+    };
+    match scenario {
+        Scenario::RingPaths {
+            lookups,
+            per_second,
+            rest,
+            ..
+        } => {
+            let narrow = Basis {
+                overlay: Overlay::NarrowChord,
+                cryptography: Cryptography::StandIn,
+                ..chord
+            };
+            let options = ring::paths::Options {
+                lookups: *lookups,
+                per_s: *per_second,
+                rest_s: *rest,
+            };
+            let began = Instant::now();
+            let (report, steps) = ring::paths::run(&narrow, options, show);
+            plots.extend(steps.map(|steps| (PlotOf::Hops, basis.nodes as f64, steps)));
+            out.print(&report, began);
+        }
+        Scenario::RingFailures { dead, networks, .. } => {
+            for dead in dead {
+                let options = ring::failures::Options {
+                    dead_percent: *dead as usize,
+                    networks: *networks,
+                };
+                let began = Instant::now();
+                out.print(&ring::failures::run(&chord, options, show).0, began);
+            }
+        }
+        Scenario::RingChurn {
+            rates,
+            lookups,
+            per_second,
+            ..
+        } => {
+            for rate in rates {
+                let options = ring::churn::Options {
+                    per_100_s: *rate,
+                    lookups: *lookups,
+                    per_s: *per_second,
+                };
+                let began = Instant::now();
+                out.print(&ring::churn::run(&chord, options, show), began);
+            }
+        }
+        Scenario::Join { .. }
+        | Scenario::Lookup { .. }
+        | Scenario::Churn { .. }
+        | Scenario::HalfDie { .. }
+        | Scenario::Partition { .. }
+        | Scenario::FlashCrowd { .. }
+        | Scenario::Skew { .. } => {}
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `asking` | lookups and reads from everywhere, and what came of them |
 //! | `publishing` | values put, and authors that go once they are |
 //! | `join`, `lookup`, `churn`, `half_die`, `partition`, `flash_crowd`, `skew` | a scenario each |
+//! | `ring` | what the paper on Chord measured: `ring-paths`, `ring-failures`, `ring-churn` |
 //! | `report` | rows of numbers, in words, JSON and CSV |
 //! | `plot` | lines over two axes, as SVG |
 
@@ -24,9 +25,10 @@ pub mod partition;
 pub mod plot;
 pub mod publishing;
 pub mod report;
+pub mod ring;
 pub mod skew;
 
-use super::{Chance, Cryptography, World};
+use super::{Chance, Cryptography, Overlay, World};
 
 pub use crowd::Crowd;
 pub use report::Report;
@@ -47,6 +49,10 @@ pub struct Basis {
     pub loss: Chance,
     /// The cryptography of the nodes.
     pub cryptography: Cryptography,
+    /// The overlay of all nodes.
+    pub overlay: Overlay,
+    /// Whether nodes publish what they have to say of their users, see [`World::publishes`].
+    pub publishes: bool,
     /// Whether the oracles look at every step; `None`: up to [`JUDGED_MAX`] nodes.
     pub judges: Option<bool>,
     /// The command that runs this again.
@@ -63,6 +69,8 @@ impl Basis {
             delay_us: 60_000,
             loss: Chance::NEVER,
             cryptography: Cryptography::StandIn,
+            overlay: Overlay::Kademlia,
+            publishes: true,
             judges: None,
             command: String::new(),
         }
@@ -79,8 +87,10 @@ impl Basis {
     pub fn world(&self) -> World {
         let mut world = World::with_cryptography(self.seed, self.cryptography);
         world.panics = false;
+        world.overlay = self.overlay;
         world.judges = self.judged();
         world.keeps_disks = false;
+        world.publishes = self.publishes;
         world.replay.clone_from(&self.command);
         let network = world.network_mut();
         network.delay_us = self.delay_us / 10..=self.delay_us;

@@ -117,7 +117,8 @@ impl Report {
         self.row("datagram bytes", tally.datagram_bytes as f64, "B");
         self.trace = world.trace().to_string();
         self.virtual_ms = world.now_us() / 1_000;
-        self.failures = world.failures().iter().map(ToString::to_string).collect();
+        let failures = world.failures().iter().map(ToString::to_string);
+        self.failures.extend(failures);
         self
     }
 
@@ -125,9 +126,10 @@ impl Report {
     #[must_use]
     pub fn words(&self) -> String {
         let mut text = format!(
-            "{}\n{} nodes at the start. Cryptography: {}. Oracles at every step: {}.\n",
+            "{}\n{} nodes at the start. Overlay: {}. Cryptography: {}. Oracles at every step: {}.\n",
             self.basis.command,
             self.basis.nodes,
+            self.basis.overlay,
             self.basis.cryptography,
             if self.basis.judged() {
                 "on"
@@ -135,6 +137,9 @@ impl Report {
                 "off (as above 10,000 nodes): amplification and the form of datagrams were not checked"
             },
         );
+        if !self.basis.publishes {
+            text += "Filled by joining. The nodes are of the DHT alone: they publish nothing of their users.\n";
+        }
         for row in &self.rows {
             // Writing to a string cannot fail.
             let _ = writeln!(
@@ -181,6 +186,7 @@ impl Report {
             "seed": self.basis.seed,
             "nodes": self.basis.nodes,
             "crypto": crypto,
+            "overlay": self.basis.overlay.to_string(),
             "oracles": self.basis.judged(),
             "rows": rows,
             "virtual_ms": self.virtual_ms,

@@ -127,7 +127,9 @@ impl World {
                 damaged = damaged.or(Some(wrong));
             }
         }
-        if let Reply::Restored(Err(wrong)) = self.input(host.0, &Input::RestoredAll(found)) {
+        if self.publishes
+            && let Reply::Restored(Err(wrong)) = self.input(host.0, &Input::RestoredAll(found))
+        {
             damaged = damaged.or(Some(wrong));
         }
         if let Some(wrong) = damaged {

@@ -160,6 +160,9 @@ pub struct World {
     /// Whether machines keep what is written to their disks. Without, a write is acknowledged and forgotten, and no
     /// machine may be started again.
     pub keeps_disks: bool,
+    /// Whether nodes publish what they have to say of their users. Without, their storage is never read to its end, and they
+    /// are nodes of the DHT alone. Decide before the first node starts.
+    pub publishes: bool,
     /// How long commands may take, in ms.
     pub within_ms: u32,
     /// How to run this world again; printed when an oracle fails.
@@ -213,6 +216,7 @@ impl World {
             panics: true,
             judges: true,
             keeps_disks: true,
+            publishes: true,
             within_ms: 10_000,
             replay: String::new(),
             watched: None,
@@ -231,10 +235,10 @@ impl World {
         self.cryptography
     }
 
-    /// The network that its nodes belong to.
+    /// The network that its nodes belong to, with the mark of their overlay.
     #[must_use]
     pub const fn network_id(&self) -> NetworkId {
-        self.network_id
+        self.network_id.marked(self.overlay.mark())
     }
 
     /// The time in µs since the world began.

@@ -17,7 +17,7 @@ impl World {
             Input::Datagram { from, bytes } => format!("from {from} {}", self.in_words(bytes)),
             Input::Readable(stream, bytes) => {
                 let frame = match Frame::split(bytes) {
-                    Ok(Some((body, _))) => format!("{:?}", Frame::decode(body, self.network_id)),
+                    Ok(Some((body, _))) => format!("{:?}", Frame::decode(body, self.network_id())),
                     Ok(None) => "not a whole frame".to_owned(),
                     Err(rule) => format!("{rule:?}"),
                 };
@@ -52,7 +52,7 @@ impl World {
             Effect::Write { stream, bytes } => {
                 let frame = bytes
                     .get(2..)
-                    .map(|body| Frame::decode(body, self.network_id));
+                    .map(|body| Frame::decode(body, self.network_id()));
                 format!("{stream:?} {} bytes: {frame:.160?}", bytes.len())
             }
             Effect::Persist {
@@ -71,7 +71,7 @@ impl World {
 
     fn in_words(&self, bytes: &[u8]) -> String {
         let len = bytes.len();
-        let body = match Datagram::decode(bytes, self.network_id) {
+        let body = match Datagram::decode(bytes, self.network_id()) {
             Ok(datagram) => datagram.body,
             Err(rule) => return format!("{len} bytes: {rule:?}"),
         };

@@ -102,7 +102,7 @@ impl World {
             Program::Node(_) => {
                 self.meter.received(to);
                 if self.judges {
-                    self.ledger.received(to, from, bytes, self.network_id);
+                    self.ledger.received(to, from, bytes, self.network_id());
                 }
                 self.input(to, &Input::Datagram { from, bytes });
             }
@@ -403,7 +403,7 @@ impl World {
 
     fn judge_datagram(&mut self, host: u32, to: SocketAddr, bytes: &[u8]) {
         let now_us = self.now_us();
-        let wrong = match Datagram::decode(bytes, self.network_id) {
+        let wrong = match Datagram::decode(bytes, self.network_id()) {
             Ok(datagram) => self
                 .ledger
                 .sent(host, to, &datagram, bytes.len(), now_us)
