@@ -181,6 +181,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Starts the next visit of an operation that waits for one; false when it does not wait any more.
+    #[inline(never)] // A visit is built in its frame, which is not to last while visits go on.
     pub(super) fn start_visit(&mut self, handle: Handle) -> bool {
         let small = self.overlay.entries().len() <= K;
         let Some(op) = self.ops.get_mut(handle) else {
@@ -343,6 +344,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// The lookup is over: whether this node is one of those found.
+    #[inline(never)]
     fn begin_work(&mut self, handle: Handle) {
         let Some(visit) = self.visits.get(handle) else {
             return;
@@ -479,6 +481,7 @@ impl<P: Plan> Dht<P> {
         }
     }
 
+    #[inline(never)]
     fn end_get_visit(&mut self, handle: Handle) {
         let Some(visit) = self.visits.remove(handle) else {
             return;
@@ -539,6 +542,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Takes what this node holds itself, for a get of the application. The timeline's polls it.
+    #[inline(never)]
     fn take_own_values(&mut self, handle: Handle) {
         let Some(visit) = self.visits.get_mut(handle) else {
             return;
@@ -592,6 +596,7 @@ impl<P: Plan> Dht<P> {
     // --- put ---
 
     /// Holds the record of a put here.
+    #[inline(never)] // As above: a record is in its frame.
     fn put_own(&mut self, handle: Handle) {
         let Some(op) = self.visits.get(handle).map(|visit| visit.op) else {
             return;
@@ -635,6 +640,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Stores at the nearest that answered; one that does not take it is replaced by the next.
+    #[inline(never)]
     fn work_put(&mut self, handle: Handle) {
         loop {
             let Some(visit) = self.visits.get(handle) else {
