@@ -250,10 +250,7 @@ impl<'a> Connections<'a> {
         let queued = socket.recv_queue();
         let piece = socket.peek(queued).unwrap_or_default();
         let mut taken = if lacks_a_frame(piece) {
-            // The frame goes round the ring's end.
-            let mut whole = [0; BUFFER_LEN_MIN];
-            let len = socket.peek_slice(&mut whole).unwrap_or(0);
-            take(whole.get(..len).unwrap_or_default())
+            take_around(socket, take)
         } else {
             take(piece)
         };
@@ -446,6 +443,15 @@ impl Connection {
             self.recycle(socket, port);
         }
     }
+}
+
+/// As [`Connections::offer`], of a frame that goes round the ring's end. A function of its own: its frame is for nobody
+/// else.
+#[inline(never)]
+fn take_around(socket: &mut Socket<'_>, take: impl FnOnce(&[u8]) -> usize) -> usize {
+    let mut whole = [0; BUFFER_LEN_MIN];
+    let len = socket.peek_slice(&mut whole).unwrap_or(0);
+    take(whole.get(..len).unwrap_or_default())
 }
 
 /// Listens; the socket is closed, and the port is not zero.

@@ -3,19 +3,19 @@
 //!
 //! A [`Stack`] drives a node over any smoltcp [`Device`](smoltcp::phy::Device). The host calls [`Stack::poll`] whenever a
 //! frame may have come and when the time has come that the last call named, and sleeps in between. Each call does a
-//! bounded amount of work. Everything lives in memory that the host gives: [`Memory`] and the sockets' places.
+//! bounded amount of work. Everything lives in memory that the host gives: [`Memory`] and [`Sockets`].
 //!
 //! ```no_run
-//! # use smoltcp::{iface::SocketStorage, phy::Device, wire::{EthernetAddress, HardwareAddress}};
+//! # use smoltcp::{phy::Device, wire::{EthernetAddress, HardwareAddress}};
 //! # use strandline_core::{node::Node, plan::Board, rng::Seed, time::Instant};
-//! use strandline_smoltcp::{Addresses, Memory, Settings, Stack, sockets_for};
+//! use strandline_smoltcp::{Addresses, Memory, Settings, Sockets, Stack, sockets_for};
 //!
 //! # fn clock() -> Instant { Instant::ZERO }
 //! # fn sleep_until_a_frame_or(_: Option<Instant>) {}
 //! # fn run(node: &mut Node<Board>, mut device: impl Device) {
 //! const CONNECTIONS: usize = 5;
 //! let mut memory = Memory::<CONNECTIONS>::EMPTY;
-//! let mut sockets = [SocketStorage::EMPTY; sockets_for(CONNECTIONS)];
+//! let mut sockets = Sockets::<{ sockets_for(CONNECTIONS) }>::new();
 //! let settings = Settings {
 //!     hardware: HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 0, 1])),
 //!     port: 7827,
@@ -55,7 +55,7 @@ mod ntp;
 mod stack;
 
 pub use lanes::LANES;
-pub use memory::{BUFFER_LEN_MIN, Memory, sockets_for};
+pub use memory::{BUFFER_LEN_MIN, Memory, Sockets, sockets_for};
 pub use net::Counters;
 pub use ntp::{ANSWER_WITHIN_MS, ASK_EVERY_MS};
 pub use stack::{Addresses, FRAMES_PER_POLL, Settings, SetupError, Stack};

@@ -33,6 +33,7 @@ pub(crate) struct Net<'a> {
 
 impl<'a> Net<'a> {
     /// Takes one frame from the device; `false` when there is none.
+    #[inline(never)]
     pub(crate) fn receive<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) -> bool {
         let at = net_instant(now);
         let result = self
@@ -42,6 +43,7 @@ impl<'a> Net<'a> {
     }
 
     /// Gives every socket the chance to send.
+    #[inline(never)]
     pub(crate) fn transmit<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) {
         let at = net_instant(now);
         let _ = self.iface.poll_egress(at, device, &mut self.sockets);

@@ -106,6 +106,7 @@ impl TimeServer {
         date
     }
 
+    #[inline(never)]
     fn ask(&mut self, now: Instant, socket: &mut udp::Socket<'_>) {
         self.next = now.after_ms(ANSWER_WITHIN_MS);
         let wire = Wire::default();
@@ -121,6 +122,7 @@ impl TimeServer {
         self.asked = sent.then_some((request, now));
     }
 
+    #[inline(never)]
     fn take(&mut self, now: Instant, bytes: &[u8], from: SocketAddr) -> Option<Date> {
         let (request, sent) = self.asked?;
         let mut wire = Wire {

@@ -1,9 +1,11 @@
 //! A node on a device. Owns the order of a call and how much one may do. Invariants: after every input the node is drained;
 //! a call ends, whatever arrives; what it answers is the earlier of what the node and the interface want.
+//!
+//! What is never inlined is so for a board's stack: its frame would last while the node goes deepest.
 
 use core::net::IpAddr;
 
-use smoltcp::iface::{Config, Interface, SocketSet, SocketStorage};
+use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{Device, Medium};
 use smoltcp::socket::{tcp, udp};
 use smoltcp::storage::RingBuffer;
@@ -17,7 +19,7 @@ use strandline_core::time::{Instant, earliest};
 use crate::connections::{Connections, Input};
 use crate::convert::{ip, net_instant, net_ip};
 use crate::lanes::Lanes;
-use crate::memory::{Datagram, Memory, sockets_for};
+use crate::memory::{Memory, Sockets, sockets_for};
 use crate::net::{Counters, Net, Turn};
 use crate::ntp::TimeServer;
 
@@ -61,8 +63,6 @@ pub enum Addresses<'s> {
 /// Why there can be no such stack. Nothing was done but what the memory knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SetupError {
-    /// Fewer places for sockets than [`sockets_for`] says.
-    Sockets,
     /// The hardware address is not one of the device's medium, or belongs to a group.
     Hardware,
     /// An address is of a family that was not built in, belongs to a group or to nobody, or there are too many.
@@ -100,30 +100,49 @@ impl<'a, P: Plan, H: Handler> Stack<'a, P, H> {
     ///
     /// # Errors
     /// See [`SetupError`].
-    pub fn new<D: Device + ?Sized, const CONNECTIONS: usize, const BUFFER: usize>(
+    pub fn new<
+        D: Device + ?Sized,
+        const CONNECTIONS: usize,
+        const SOCKETS: usize,
+        const BUFFER: usize,
+    >(
         now: Instant,
         device: &mut D,
         memory: &'a mut Memory<CONNECTIONS, BUFFER>,
-        sockets: &'a mut [SocketStorage<'a>],
+        sockets: &'a mut Sockets<'a, SOCKETS>,
         node: &'a mut Node<P>,
         application: H,
         settings: &Settings<'_>,
     ) -> Result<Self, SetupError> {
-        if sockets.len() < sockets_for(CONNECTIONS) {
-            return Err(SetupError::Sockets);
-        }
+        const {
+            assert!(
+                SOCKETS >= sockets_for(CONNECTIONS),
+                "too few places for sockets"
+            );
+        };
         if settings.port == 0 {
             return Err(SetupError::Port);
         }
         let mut rng = Rng::<P::Crypto>::from_seed(&settings.seed);
         let iface = interface(now, device, settings, rng.next_u64())?;
-        let mut sockets = SocketSet::new(sockets);
+        let Sockets { places, about } = sockets;
+        let [about_received, about_asked, about_told, about_lanes @ ..] = about;
+        let mut sockets = SocketSet::new(&mut places[..]);
         // The first that is bound to the port gets what arrives: this one, before the lanes.
-        let datagrams = sockets.add(receiver(&mut memory.datagram, settings.port)?);
-        let lanes = memory
-            .lanes
-            .each_mut()
-            .map(|lane| sockets.add(sender(lane)));
+        let datagrams = sockets.add(receiver(
+            about_received,
+            &mut memory.datagram,
+            settings.port,
+        )?);
+        let mut about_lanes = about_lanes.iter_mut();
+        let lanes = memory.lanes.each_mut().map(|lane| {
+            // There are as many of one as of the other.
+            let about = about_lanes
+                .next()
+                .map_or(&mut [][..], |about| &mut about[..]);
+            let sent = udp::PacketBuffer::new(about, &mut lane[..]);
+            sockets.add(udp::Socket::new(no_packets(), sent))
+        });
         let lanes = Lanes::new(&mut sockets, lanes, settings.port);
         let mut handles = [const { None }; CONNECTIONS];
         for (handle, buffers) in handles.iter_mut().zip(&mut memory.buffers) {
@@ -145,7 +164,10 @@ impl<'a, P: Plan, H: Handler> Stack<'a, P, H> {
         );
         let [received, sent] = &mut memory.time;
         let time_server = settings.time_server.map(|addr| {
-            let socket = sockets.add(udp::Socket::new(packets(received), packets(sent)));
+            let socket = sockets.add(udp::Socket::new(
+                udp::PacketBuffer::new(&mut about_told[..], &mut received[..]),
+                udp::PacketBuffer::new(&mut about_asked[..], &mut sent[..]),
+            ));
             // Connections count up from it.
             let port = outgoing.wrapping_sub(1) | 0xc000;
             TimeServer::new(now, socket, addr, port, rng.next_u64())
@@ -209,6 +231,7 @@ impl<'a, P: Plan, H: Handler> Stack<'a, P, H> {
     }
 
     /// Hears every connection once; whether to come back at once.
+    #[inline(never)]
     fn hear_streams<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) -> bool {
         let (mut heard, mut more) = (false, false);
         for place in 0..self.net.connections.len() {
@@ -251,6 +274,7 @@ impl<'a, P: Plan, H: Handler> Stack<'a, P, H> {
     }
 
     /// Carries out what the node wants. Called after every input.
+    #[inline(never)]
     fn drain<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) {
         for _ in 0..DRAINS_MAX {
             let mut turn = Turn {
@@ -268,6 +292,7 @@ impl<'a, P: Plan, H: Handler> Stack<'a, P, H> {
         }
     }
 
+    #[inline(never)]
     fn tell_time<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) {
         let Some(time_server) = &mut self.time_server else {
             return;
@@ -421,22 +446,14 @@ fn suits(hardware: HardwareAddress, medium: Medium) -> bool {
 }
 
 /// The socket that receives what is sent to the node.
-fn receiver<'a, const LEN: usize>(
-    memory: &'a mut Datagram<LEN>,
+fn receiver<'a>(
+    about: &'a mut [udp::PacketMetadata],
+    bytes: &'a mut [u8],
     port: u16,
 ) -> Result<udp::Socket<'a>, SetupError> {
-    let mut socket = udp::Socket::new(packets(memory), no_packets());
+    let mut socket = udp::Socket::new(udp::PacketBuffer::new(about, bytes), no_packets());
     socket.bind(port).map_err(|_| SetupError::Port)?;
     Ok(socket)
-}
-
-/// A socket that only sends.
-fn sender<const LEN: usize>(memory: &mut Datagram<LEN>) -> udp::Socket<'_> {
-    udp::Socket::new(no_packets(), packets(memory))
-}
-
-fn packets<const LEN: usize>(memory: &mut Datagram<LEN>) -> udp::PacketBuffer<'_> {
-    udp::PacketBuffer::new(&mut memory.about[..], &mut memory.bytes[..])
 }
 
 fn no_packets<'a>() -> udp::PacketBuffer<'a> {

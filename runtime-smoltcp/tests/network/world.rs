@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::time;
-use smoltcp::iface::SocketStorage;
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant as NetInstant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress};
@@ -18,7 +17,7 @@ use strandline_core::plan::Board;
 use strandline_core::rng::Seed;
 use strandline_core::time::Instant;
 use strandline_core::wire::NetworkId;
-use strandline_smoltcp::{Addresses, Memory, Settings, Stack, sockets_for};
+use strandline_smoltcp::{Addresses, Memory, Settings, Sockets, Stack, sockets_for};
 
 /// Connections of a station: four streams and the spare listener.
 pub const CONNECTIONS: usize = 5;
@@ -377,7 +376,7 @@ fn station(now: Instant, index: usize, time_server: Option<SocketAddr>) -> Stati
         now,
         &mut card,
         Box::leak(Box::new(Memory::<CONNECTIONS>::EMPTY)),
-        Box::leak(Box::new([SocketStorage::EMPTY; sockets_for(CONNECTIONS)])),
+        Box::leak(Box::new(Sockets::<{ sockets_for(CONNECTIONS) }>::new())),
         node,
         Diary::default(),
         &Settings {
