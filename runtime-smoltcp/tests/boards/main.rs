@@ -1,0 +1,210 @@
+//! The firmware in QEMU: whole boards, joined by a switch. Where there is no QEMU, the tests say so and pass.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+#![cfg(unix)]
+
+mod board;
+mod switch;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use board::{Board, image};
+use switch::Switch;
+
+/// How long a command may take, emulated and on a busy machine.
+const COMMAND: Duration = Duration::from_secs(60);
+/// How long a board takes to start.
+const START: Duration = Duration::from_secs(30);
+
+/// How much stack a board may use, in bytes.
+const STACK_MAX: u64 = 16 * 1024;
+
+/// A folder of its own for a test's sockets.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("strandline-{}-{test}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Whether there are boards on this machine; says so if not.
+fn no_boards(test: &str) -> bool {
+    image()
+        .inspect_err(|why| eprintln!("{test} SKIPPED: {why}"))
+        .is_err()
+}
+
+/// The settings of the `index`th board, which joins through the first.
+fn settings(index: usize) -> Vec<String> {
+    let mut settings = vec![
+        format!("name=board{index}"),
+        format!("seed={:064x}", 0xb0a2d + index),
+        format!("addr=10.0.0.{}/24", index + 1),
+        "new=1".to_owned(),
+    ];
+    if index > 0 {
+        settings.push("join=10.0.0.1:7827".to_owned());
+    }
+    settings
+}
+
+/// So many boards, all joined.
+fn boards(switch: &Switch, count: usize) -> Vec<Board> {
+    let start = |index| Board::start(&settings(index), &switch.card(index));
+    let mut boards: Vec<Board> = (0..count).map(start).collect();
+    for (index, board) in boards.iter().enumerate() {
+        board.wait_for(0, &format!("ready board{index}~"), START);
+    }
+    let end = Instant::now() + COMMAND;
+    for board in &mut boards {
+        let others = u64::try_from(count - 1).unwrap();
+        while board.status("contacts") < others {
+            assert!(Instant::now() < end, "not everyone knows everyone");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+    boards
+}
+
+#[test]
+fn three_boards_find_each_other_follow_post_and_read() {
+    if no_boards("three boards") {
+        return;
+    }
+    let folder = Folder::new("three");
+    let switch = Switch::new(&folder.0, 3);
+    let mut boards = boards(&switch, 3);
+    for board in &mut boards {
+        let (_, end) = board.command("register", COMMAND);
+        assert_eq!(end, "stored 3 3");
+    }
+    for (reader, board) in boards.iter_mut().enumerate() {
+        let author = (reader + 1) % 3;
+        let (_, end) = board.command(&format!("follow board{author}"), COMMAND);
+        assert!(
+            end.starts_with(&format!("followed board{author}~")),
+            "{end}"
+        );
+        assert!(end.ends_with("3 3"), "{end}");
+    }
+    let posting: Vec<String> = boards
+        .iter_mut()
+        .enumerate()
+        .map(|(author, board)| {
+            let from = board.printed();
+            board.type_line(&format!("post tide {author}"));
+            board.wait_for(from, "begun ", COMMAND)
+        })
+        .collect();
+    for (reader, board) in boards.iter_mut().enumerate() {
+        let author = (reader + 1) % 3;
+        let (posts, end) = board.command("timeline", COMMAND);
+        assert_eq!(end, "complete", "{posts:?}");
+        let of_author = format!("author tide {author}");
+        assert!(
+            posts.iter().any(|post| post.ends_with(&of_author)),
+            "{posts:?}"
+        );
+    }
+    // Each is acknowledged, now that a follower holds it.
+    for (board, query) in boards.iter_mut().zip(posting) {
+        let end = board.wait_for(0, &format!("ended {query} "), COMMAND);
+        assert_eq!(end, "posted 1");
+        let stack = board.status("stack-max");
+        assert!(stack <= STACK_MAX, "{stack} bytes of stack");
+    }
+}
+
+/// One board's user follows another's.
+fn follow(boards: &mut [Board], reader: usize, author: usize) {
+    let (_, end) = boards[reader].command(&format!("follow board{author}"), COMMAND);
+    assert!(end.starts_with("followed "), "{end}");
+}
+
+#[test]
+fn an_author_that_is_unplugged_is_read_from_another_board() {
+    if no_boards("a replica on a board") {
+        return;
+    }
+    let folder = Folder::new("replica");
+    let switch = Switch::new(&folder.0, 3);
+    let mut boards = boards(&switch, 3);
+    // Every board loses frames from now on.
+    switch.lose(20);
+    for board in &mut boards {
+        let (_, end) = board.command("register", COMMAND);
+        assert!(end.starts_with("stored "), "{end}");
+    }
+    follow(&mut boards, 0, 2);
+    follow(&mut boards, 1, 2);
+    let from = boards[2].printed();
+    boards[2].type_line("post written on wet sand");
+    let query = boards[2].wait_for(from, "begun ", COMMAND);
+    let read = (0..5).any(|_| boards[0].command("timeline", COMMAND).1 == "complete");
+    assert!(read, "the author was not read");
+    let end = boards[2].wait_for(from, &format!("ended {query} "), COMMAND);
+    assert_eq!(end, "posted 1");
+    switch.unplug(2, true);
+    let copies = (0..5).find_map(|_| {
+        let (posts, end) = boards[1].command("timeline", COMMAND);
+        (end == "complete").then_some(posts)
+    });
+    let copy = "replica:board0 written on wet sand";
+    assert!(copies.unwrap().iter().any(|post| post.ends_with(copy)));
+}
+
+#[test]
+fn a_board_that_is_reset_is_back_within_five_seconds_and_uses_no_number_again() {
+    if no_boards("a reset") {
+        return;
+    }
+    let folder = Folder::new("reset");
+    let switch = Switch::new(&folder.0, 3);
+    let mut boards = boards(&switch, 3);
+    follow(&mut boards, 0, 1);
+    let from = boards[1].printed();
+    boards[1].type_line("post before");
+    assert_eq!(boards[0].command("timeline", COMMAND).1, "complete");
+    boards[1].wait_for(from, "ended ", COMMAND);
+    let before = boards[1].wait_for(0, "ready ", START);
+
+    let from = boards[1].printed();
+    boards[1].type_line("reset");
+    assert!(boards[1].wait_for(from, "start ", START).starts_with("2 "));
+    assert_eq!(boards[1].wait_for(from, "ready ", START), before);
+    boards[1].wait_for(from, "up 10.0.0.1:", START);
+    // By its own clock, which began anew.
+    assert!(boards[1].status("uptime-ms") < 5_000);
+    // It has forgotten its posts, and signs nothing before it knows which numbers are free.
+    let refused = boards[1].printed();
+    boards[1].type_line("post too early");
+    boards[1].wait_for(refused, "refused: recovering", COMMAND);
+    let next: u64 = boards[1]
+        .wait_for(from, "recovered ", COMMAND)
+        .parse()
+        .unwrap();
+    assert!(
+        next > 2,
+        "{next}: a gap, and no number that was ever reserved"
+    );
+    boards[1].type_line("post after");
+    boards[1].wait_for(refused, "begun ", COMMAND);
+    let (posts, end) = boards[0].command("timeline", COMMAND);
+    assert_eq!(end, "complete");
+    let after = format!(" {next} author after");
+    assert!(posts.iter().any(|post| post.ends_with(&after)), "{posts:?}");
+}
