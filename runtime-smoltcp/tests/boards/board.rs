@@ -3,11 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The emulator.
-const QEMU: &str = "qemu-system-arm";
+pub const QEMU: &str = "qemu-system-arm";
 /// What the firmware is built for.
 const TARGET: &str = "thumbv7m-none-eabi";
 /// About 62 million instructions a second, and no faster than real time.
@@ -76,6 +76,11 @@ fn flatten(elf: &[u8]) -> Vec<u8> {
     flash
 }
 
+/// How QEMU makes the `index`th board's card, on its network device `port`. The address is programmed into the chip.
+pub fn nic(index: usize) -> String {
+    format!("nic,netdev=port,model=stellaris,macaddr=52:54:00:57:4c:{index:02x}")
+}
+
 /// A board that is switched on. Dropping it switches it off.
 pub struct Board {
     process: Child,
@@ -93,11 +98,16 @@ struct Screen {
 impl Board {
     /// Switches a board on, with these settings, and its network card connected as QEMU is told.
     pub fn start(settings: &[String], card: &[String]) -> Self {
+        Self::start_by(Command::new(QEMU), settings, card)
+    }
+
+    /// As [`Self::start`], by this command of the emulator.
+    pub fn start_by(mut emulator: Command, settings: &[String], card: &[String]) -> Self {
         let mut semihosting = String::from("enable=on,target=native,arg=firmware");
         for setting in settings {
             semihosting += &format!(",arg={setting}");
         }
-        let mut process = Command::new(QEMU)
+        let mut process = emulator
             .args(["-M", "lm3s6965evb", "-nographic", "-monitor", "none"])
             .args(["-serial", "stdio", "-icount", SPEED, "-kernel"])
             .arg(image().unwrap())
@@ -188,10 +198,10 @@ impl Drop for Board {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
-            eprintln!(
-                "--- a board said:\n{}",
-                self.screen.lines.lock().unwrap().join("\n")
-            );
+            // It may have panicked while it looked at the screen.
+            let lines = self.screen.lines.lock();
+            let lines = lines.unwrap_or_else(PoisonError::into_inner);
+            eprintln!("--- a board said:\n{}", lines.join("\n"));
         }
     }
 }

@@ -8,12 +8,14 @@
 #![cfg(unix)]
 
 mod board;
+mod namespace;
 mod switch;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use board::{Board, image};
+use board::{Board, QEMU, image};
+use namespace::{Namespace, server_ip};
 use switch::Switch;
 
 /// How long a command may take, emulated and on a busy machine.
@@ -50,16 +52,21 @@ fn no_boards(test: &str) -> bool {
 
 /// The settings of the `index`th board, which joins through the first.
 fn settings(index: usize) -> Vec<String> {
-    let mut settings = vec![
-        format!("name=board{index}"),
-        format!("seed={:064x}", 0xb0a2d + index),
-        format!("addr=10.0.0.{}/24", index + 1),
-        "new=1".to_owned(),
-    ];
+    let mut settings = settings_alone(index);
     if index > 0 {
         settings.push("join=10.0.0.1:7827".to_owned());
     }
     settings
+}
+
+/// The settings of the `index`th board, which waits to be joined.
+fn settings_alone(index: usize) -> Vec<String> {
+    vec![
+        format!("name=board{index}"),
+        format!("seed={:064x}", 0xb0a2d + index),
+        format!("addr=10.0.0.{}/24", index + 1),
+        "new=1".to_owned(),
+    ]
 }
 
 /// So many boards, all joined.
@@ -69,15 +76,19 @@ fn boards(switch: &Switch, count: usize) -> Vec<Board> {
     for (index, board) in boards.iter().enumerate() {
         board.wait_for(0, &format!("ready board{index}~"), START);
     }
+    all_know(&mut boards, count - 1);
+    boards
+}
+
+/// Waits until every board knows so many others.
+fn all_know(boards: &mut [Board], others: usize) {
     let end = Instant::now() + COMMAND;
-    for board in &mut boards {
-        let others = u64::try_from(count - 1).unwrap();
-        while board.status("contacts") < others {
+    for board in boards {
+        while board.status("contacts") < u64::try_from(others).unwrap() {
             assert!(Instant::now() < end, "not everyone knows everyone");
             std::thread::sleep(Duration::from_millis(200));
         }
     }
-    boards
 }
 
 #[test]
@@ -207,4 +218,79 @@ fn a_board_that_is_reset_is_back_within_five_seconds_and_uses_no_number_again() 
     assert_eq!(end, "complete");
     let after = format!(" {next} author after");
     assert!(posts.iter().any(|post| post.ends_with(&after)), "{posts:?}");
+}
+
+#[test]
+fn boards_and_servers_are_one_network() {
+    const BOARDS: usize = 3;
+    const SERVERS: usize = 5;
+    if no_boards("boards and servers") {
+        return;
+    }
+    let folder = Folder::new("mixed");
+    let network = match Namespace::new(&folder.0, BOARDS, SERVERS) {
+        Ok(network) => network,
+        Err(why) => {
+            eprintln!("boards and servers SKIPPED: {why}");
+            return;
+        }
+    };
+    let mut servers: Vec<_> = (0..SERVERS).map(|index| network.server(index)).collect();
+    let mut boards: Vec<Board> = (0..BOARDS)
+        .map(|index| {
+            let mut settings = settings_alone(index);
+            settings.push(format!("join={}:7827", server_ip(0)));
+            let card = Namespace::card(index);
+            let board = Board::start_by(network.command(QEMU), &settings, &card);
+            // One after the other: who joins finds those that have joined.
+            board.wait_for(0, "ended ", COMMAND);
+            board
+        })
+        .collect();
+    all_know(&mut boards, BOARDS + SERVERS - 1);
+    for board in &mut boards {
+        let (_, end) = board.command("register", COMMAND);
+        assert!(end.starts_with("stored "), "{end}");
+    }
+
+    // A server's user follows a board's, and the reverse; each posts.
+    for index in 0..BOARDS {
+        servers[index].object(&["follow", &format!("board{index}")]);
+        let (_, end) = boards[index].command(&format!("follow server{index}"), COMMAND);
+        assert!(end.starts_with("followed "), "{end}");
+        servers[index].object(&["post", &format!("high tide {index}")]);
+        let from = boards[index].printed();
+        boards[index].type_line(&format!("post low tide {index}"));
+        boards[index].wait_for(from, "begun ", COMMAND);
+    }
+    for index in 0..BOARDS {
+        let timeline = servers[index].object(&["timeline"]);
+        assert!(timeline.contains("\"complete\":true"), "{timeline}");
+        assert!(
+            timeline.contains(&format!("low tide {index}")),
+            "{timeline}"
+        );
+        let (posts, end) = boards[index].command("timeline", COMMAND);
+        assert_eq!(end, "complete", "{posts:?}");
+        let from_author = format!("author high tide {index}");
+        assert!(
+            posts.iter().any(|post| post.ends_with(&from_author)),
+            "{posts:?}"
+        );
+    }
+
+    // An author dies, of whom only a board has a copy.
+    servers[4].object(&["follow", "server2"]);
+    drop(servers.remove(2));
+    let reader = &servers[3];
+    let timeline = reader.object(&["timeline"]);
+    assert!(timeline.contains("high tide 2"), "{timeline}");
+    assert!(
+        timeline.contains("\"via\":\"replica:board2\""),
+        "{timeline}"
+    );
+    for board in &mut boards {
+        let stack = board.status("stack-max");
+        assert!(stack <= STACK_MAX, "{stack} bytes of stack");
+    }
 }

@@ -58,12 +58,8 @@ impl Switch {
             local.display(),
             remote.display()
         );
-        let args = [
-            "-net",
-            "nic,netdev=port,model=stellaris",
-            "-netdev",
-            &netdev,
-        ];
+        let nic = crate::board::nic(port);
+        let args = ["-net", &nic, "-netdev", &netdev];
         args.map(str::to_owned).to_vec()
     }
 
