@@ -42,7 +42,9 @@
 //! hold it, and after a reset with [`Restored::Lost`](strandline_core::output::Restored::Lost).
 //!
 //! # Features
-//! * `ethernet` (default), `ip`: what the device carries; * `ipv4` (default), `ipv6`; * `dhcp`: [`Addresses::Dhcp`].
+//! * `ethernet` (default), `ip`: what the device carries
+//! * `ipv4` (default), `ipv6`: under which addresses nodes are reached
+//! * `dhcp`: `Addresses::Dhcp`
 #![no_std]
 #![forbid(unsafe_code)]
 

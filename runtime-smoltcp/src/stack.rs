@@ -33,7 +33,7 @@ const DRAINS_MAX: usize = 8;
 /// Who a stack is on the network.
 #[derive(Clone, Debug)]
 pub struct Settings<'s> {
-    /// The own hardware address, which must suit the device; [`HardwareAddress::Ip`] where it carries IP packets.
+    /// The own hardware address, which must suit the device; `HardwareAddress::Ip` where it carries IP packets.
     pub hardware: HardwareAddress,
     /// The port at which the node receives datagrams and streams; that of the node's `Config::listen`.
     pub port: u16,

