@@ -32,11 +32,11 @@ mod linux {
     use smoltcp::wire::{EthernetAddress, HardwareAddress};
     use strandline_core::config::{Config, Durability, Identity};
     use strandline_core::crypto::{Ed25519, SecretKey};
-    use strandline_core::drive::Handler;
+    use strandline_core::drive::{Application, Handler};
     use strandline_core::name::{Handle, Name};
     use strandline_core::node::Node;
     use strandline_core::output::{Event, Restored};
-    use strandline_core::plan::Board;
+    use strandline_core::plan::{Board, Plan};
     use strandline_core::rng::Seed;
     use strandline_core::time::Instant;
     use strandline_core::wire::NetworkId;
@@ -53,6 +53,13 @@ mod linux {
     impl Handler for Printer {
         fn on_event(&mut self, event: Event<'_>) {
             println!("{event:?}");
+        }
+    }
+
+    impl<P: Plan> Application<P> for Printer {
+        /// Commands come from elsewhere.
+        fn act(&mut self, _now: Instant, _node: &mut Node<P>) -> Option<Instant> {
+            None
         }
     }
 

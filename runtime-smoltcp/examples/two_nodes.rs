@@ -9,11 +9,11 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::wire::{EthernetAddress, HardwareAddress};
 use strandline_core::config::{Config, Durability, Identity};
 use strandline_core::crypto::SecretKey;
-use strandline_core::drive::Handler;
+use strandline_core::drive::{Application, Handler};
 use strandline_core::name::{Handle, Name};
 use strandline_core::node::Node;
 use strandline_core::output::{Event, QueryId, Restored};
-use strandline_core::plan::Board;
+use strandline_core::plan::{Board, Plan};
 use strandline_core::rng::Seed;
 use strandline_core::time::Instant;
 use strandline_core::wire::NetworkId;
@@ -71,12 +71,12 @@ impl Device for Card {
 
 /// Prints what happens, and keeps what the example waits for.
 #[derive(Default)]
-struct Application {
+struct Printer {
     ended: Vec<QueryId>,
     posts: Vec<String>,
 }
 
-impl Handler for Application {
+impl Handler for Printer {
     fn on_event(&mut self, event: Event<'_>) {
         println!("{event:?}");
         if let Event::QueryDone { query, .. } = event {
@@ -87,9 +87,16 @@ impl Handler for Application {
     }
 }
 
+impl<P: Plan> Application<P> for Printer {
+    /// Commands come from elsewhere.
+    fn act(&mut self, _now: Instant, _node: &mut Node<P>) -> Option<Instant> {
+        None
+    }
+}
+
 /// A node with its card, and when it next wants to be polled.
 struct Station<'a> {
-    stack: Stack<'a, Board, Application>,
+    stack: Stack<'a, Board, Printer>,
     card: Card,
     wake: Option<Instant>,
 }
@@ -129,7 +136,7 @@ fn start<'a>(
         time_server: None,
         seed: Seed([index + 100; 32]),
     };
-    let application = Application::default();
+    let application = Printer::default();
     let stack = Stack::new(
         now,
         &mut card,

@@ -26,7 +26,7 @@
 //!     time_server: None,
 //!     seed: Seed([0; 32]), // Draw it!
 //! };
-//! // `node` has been started. The last argument hears its events.
+//! // `node` has been started. `()` is an application that does nothing.
 //! let mut stack =
 //!     Stack::new(clock(), &mut device, &mut memory, &mut sockets, node, (), &settings).unwrap();
 //! loop {

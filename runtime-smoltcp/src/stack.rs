@@ -10,8 +10,9 @@ use smoltcp::phy::{Device, Medium};
 use smoltcp::socket::{tcp, udp};
 use smoltcp::storage::RingBuffer;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
-use strandline_core::drive::{Handler, drain};
+use strandline_core::drive::{Answer, Application, Handler, drain};
 use strandline_core::node::Node;
+use strandline_core::output::{Event, Message};
 use strandline_core::plan::Plan;
 use strandline_core::rng::{Rng, Seed};
 use strandline_core::time::{Instant, earliest};
@@ -73,7 +74,7 @@ pub enum SetupError {
 
 /// A node on a network interface.
 ///
-/// `P` is the node's plan, `H` hears its events.
+/// `P` is the node's plan, `H` the application on it.
 pub struct Stack<'a, P: Plan, H> {
     net: Net<'a>,
     node: &'a mut Node<P>,
@@ -83,6 +84,8 @@ pub struct Stack<'a, P: Plan, H> {
     dhcp: Option<smoltcp::iface::SocketHandle>,
     /// When the node next wants to be woken, as of the last drain.
     wake: Option<Instant>,
+    /// The application was told something since it last acted.
+    heard: bool,
 }
 
 impl<P: Plan, H> core::fmt::Debug for Stack<'_, P, H> {
@@ -94,7 +97,7 @@ impl<P: Plan, H> core::fmt::Debug for Stack<'_, P, H> {
     }
 }
 
-impl<'a, P: Plan, H: Handler> Stack<'a, P, H> {
+impl<'a, P: Plan, H: Application<P>> Stack<'a, P, H> {
     /// Puts a node on a device. The node has been started, with the settings' port. Nothing is sent yet: call
     /// [`Self::poll`].
     ///
@@ -189,10 +192,11 @@ impl<'a, P: Plan, H: Handler> Stack<'a, P, H> {
             #[cfg(feature = "dhcp")]
             dhcp,
             wake: Some(now),
+            heard: false,
         })
     }
 
-    /// Carries out what the node wants, takes up to [`FRAMES_PER_POLL`] frames from the device, hears streams, and answers
+    /// Carries out what the node wants, takes up to [`FRAMES_PER_POLL`] frames from the device, hears streams, lets the application act, and answers
     /// until when there is nothing more to do: call it again then, or as soon as a frame has come, or after a command.
     /// `None`: not before a frame. A time that is not in the future: at once, when the host has seen to its other duties.
     ///
@@ -221,12 +225,16 @@ impl<'a, P: Plan, H: Handler> Stack<'a, P, H> {
         }
         more |= self.hear_streams(now, device);
         self.tell_time(now, device);
+        self.heard = false;
+        let again = self.application.act(now, self.node);
+        self.drain(now, device);
         self.net.transmit(now, device);
-        if more {
+        // What it was told after it acted, it may act on at once.
+        if more || self.heard {
             return Some(now);
         }
         let asks = self.time_server.as_ref().map(TimeServer::next_deadline);
-        let wake = earliest(self.wake, asks);
+        let wake = earliest(earliest(self.wake, again), asks);
         earliest(wake, self.net.next_deadline(now)).map(|at| at.max(now))
     }
 
@@ -283,7 +291,11 @@ impl<'a, P: Plan, H: Handler> Stack<'a, P, H> {
                 device,
                 persisted: None,
             };
-            self.wake = drain(self.node, &mut turn, &mut self.application);
+            let mut hearing = Hearing {
+                application: &mut self.application,
+                heard: &mut self.heard,
+            };
+            self.wake = drain(self.node, &mut turn, &mut hearing);
             let Some(persisted) = turn.persisted else {
                 return;
             };
@@ -345,7 +357,7 @@ impl<'a, P: Plan, H: Handler> Stack<'a, P, H> {
         self.node
     }
 
-    /// What hears the events.
+    /// The application on the node.
     pub fn application(&mut self) -> &mut H {
         &mut self.application
     }
@@ -369,6 +381,24 @@ impl<'a, P: Plan, H: Handler> Stack<'a, P, H> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.net.counters()
+    }
+}
+
+/// Notes that the application was told something.
+struct Hearing<'h, H> {
+    application: &'h mut H,
+    heard: &'h mut bool,
+}
+
+impl<H: Handler> Handler for Hearing<'_, H> {
+    fn on_event(&mut self, event: Event<'_>) {
+        *self.heard = true;
+        self.application.on_event(event);
+    }
+
+    fn on_message(&mut self, message: Message<'_>, answer: &mut Answer<'_>) {
+        *self.heard = true;
+        self.application.on_message(message, answer);
     }
 }
 

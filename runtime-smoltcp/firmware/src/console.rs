@@ -5,9 +5,12 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use strandline_core::drive::Handler;
+use strandline_core::drive::{Application, Handler};
 use strandline_core::name::{FINGERPRINT_CHARS_SHOWN, Fingerprint, Name};
+use strandline_core::node::Node;
 use strandline_core::output::{Event, Outcome, Person, Unreached, Via};
+use strandline_core::plan::Plan;
+use strandline_core::time::Instant;
 
 use crate::chip::{CLOCK_HZ, registers};
 
@@ -220,6 +223,13 @@ impl Handler for Console {
             | Event::Profile { .. }
             | Event::StorageFailed => {}
         }
+    }
+}
+
+impl<P: Plan> Application<P> for Console {
+    /// Commands come from elsewhere.
+    fn act(&mut self, _now: Instant, _node: &mut Node<P>) -> Option<Instant> {
+        None
     }
 }
 

@@ -206,3 +206,21 @@ fn the_time_server_sets_the_clock_and_is_asked_again() {
         world.asked
     );
 }
+
+#[test]
+fn an_application_acts_on_what_it_heard() {
+    let mut world = World::joined(2);
+    follow(&mut world, 1, 0);
+    let author = world.stations[0].stack.application();
+    author.ended.clear();
+    author.to_post = Some("joined, and here");
+    world.poll(0);
+    assert!(
+        timeline(&mut world, 1).0.is_empty(),
+        "it was told nothing yet"
+    );
+    world.command(0, |now, node| node.register(now, 10_000).unwrap());
+    world.run_for_ms(2_000);
+    let (posts, _) = timeline(&mut world, 1);
+    assert_eq!(posts[0].1, "joined, and here");
+}

@@ -9,11 +9,11 @@ use smoltcp::time::Instant as NetInstant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress};
 use strandline_core::config::{Config, Durability, Identity};
 use strandline_core::crypto::SecretKey;
-use strandline_core::drive::Handler;
+use strandline_core::drive::{Application, Handler};
 use strandline_core::name::{Handle, Name};
 use strandline_core::node::Node;
 use strandline_core::output::{Event, Outcome, QueryId, Restored, Via};
-use strandline_core::plan::Board;
+use strandline_core::plan::{Board, Plan};
 use strandline_core::rng::Seed;
 use strandline_core::time::Instant;
 use strandline_core::wire::NetworkId;
@@ -100,6 +100,8 @@ impl Device for Card {
 pub struct Diary {
     pub posts: Vec<(QueryId, String, String, Via)>,
     pub ended: Vec<(QueryId, Outcome)>,
+    /// What it is to post of its own accord, once a command has ended.
+    pub to_post: Option<&'static str>,
 }
 
 impl Handler for Diary {
@@ -118,6 +120,17 @@ impl Handler for Diary {
             Event::QueryDone { query, outcome } => self.ended.push((query, outcome)),
             _ => {}
         }
+    }
+}
+
+impl<P: Plan> Application<P> for Diary {
+    fn act(&mut self, now: Instant, node: &mut Node<P>) -> Option<Instant> {
+        if !self.ended.is_empty()
+            && let Some(text) = self.to_post.take()
+        {
+            node.post(now, text).unwrap();
+        }
+        None
     }
 }
 
