@@ -164,6 +164,7 @@ impl<P: Plan> Dht<P> {
         }
     }
 
+    #[inline(never)]
     fn end_get_visit(&mut self, handle: Handle) {
         let Some(visit) = self.visits.remove(handle) else {
             return;
@@ -224,6 +225,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Takes what this node holds itself, for a get of the application. The timeline's polls it.
+    #[inline(never)]
     pub(super) fn take_own_values(&mut self, handle: Handle) {
         let Some(visit) = self.visits.get_mut(handle) else {
             return;

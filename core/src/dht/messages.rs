@@ -137,6 +137,7 @@ impl<P: Plan> Dht<P> {
 
     /// Takes a message of an operation for this node itself: the operation ends once the message was polled. False:
     /// there is no room for it.
+    #[inline(never)]
     pub(super) fn deliver_own(&mut self, op: Handle, key: Key, letter: Letter) -> bool {
         let mut bytes = [0; MESSAGE_LEN_MAX];
         let len = self.parked.get(letter.blob).and_then(|message| {

@@ -18,6 +18,7 @@ use super::visits::DEPTH_MAX;
 
 impl<P: Plan> Dht<P> {
     /// Holds the record of a put here.
+    #[inline(never)] // A record is in its frame, which is not to last while visits go on.
     pub(super) fn put_own(&mut self, handle: Handle) {
         let Some(op) = self.visits.get(handle).map(|visit| visit.op) else {
             return;
@@ -61,6 +62,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Stores at the nearest that answered; one that does not take it is replaced by the next.
+    #[inline(never)]
     pub(super) fn work_put(&mut self, handle: Handle) {
         loop {
             let Some(visit) = self.visits.get(handle) else {

@@ -93,6 +93,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Starts the next visit of an operation that waits for one; false when it does not wait any more.
+    #[inline(never)] // A visit is built in its frame, which is not to last while visits go on.
     pub(super) fn start_visit(&mut self, handle: Handle) -> bool {
         let small = self.overlay.entries().len() <= K;
         let Some(op) = self.ops.get_mut(handle) else {
@@ -263,6 +264,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// The lookup is over: whether this node is one of those found.
+    #[inline(never)]
     fn begin_work(&mut self, handle: Handle) {
         let Some(visit) = self.visits.get(handle) else {
             return;

@@ -1,0 +1,298 @@
+//! The firmware in QEMU: whole boards, joined by a switch. Where there is no QEMU, the tests say so and pass.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+#![cfg(unix)]
+
+mod board;
+mod namespace;
+mod switch;
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use board::{Board, QEMU, image};
+use namespace::{Namespace, server_ip};
+use switch::Switch;
+
+/// How long a command may take, emulated and on a busy machine.
+const COMMAND: Duration = Duration::from_secs(60);
+/// How often it is read until it is as it must be.
+const READS: usize = 10;
+/// How long a board takes to start.
+const START: Duration = Duration::from_secs(30);
+
+/// How much stack a board may use, in bytes.
+const STACK_MAX: u64 = 16 * 1024;
+
+/// The stack has not grown beyond its limit.
+fn check_stack(board: &mut Board) {
+    let stack = board.status("stack-max");
+    eprintln!("{stack} bytes of stack at most");
+    assert!(stack <= STACK_MAX, "{stack} bytes of stack");
+}
+
+/// A folder of its own for a test's sockets.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("strandline-{}-{test}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The right to have boards, for one test at a time: each emulates several. `None`, said aloud, where there are none.
+fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let image = image().inspect_err(|why| eprintln!("{test} SKIPPED: {why}"));
+    image.is_ok().then_some(turn)
+}
+
+/// Reads until nobody is missing and there is a post that ends like this: a new one is shown once its number is reserved at
+/// enough holders, and frames get lost.
+fn read(board: &mut Board, wanted: &str) {
+    let mut seen = (Vec::new(), String::new());
+    for _ in 0..READS {
+        seen = board.command("timeline", COMMAND);
+        if seen.1 == "complete" && seen.0.iter().any(|post| post.ends_with(wanted)) {
+            return;
+        }
+    }
+    assert_eq!(seen, (vec![wanted.to_owned()], "complete".to_owned()));
+}
+
+/// The settings of the `index`th board, which joins through the first.
+fn settings(index: usize) -> Vec<String> {
+    let mut settings = settings_alone(index);
+    if index > 0 {
+        settings.push("join=10.0.0.1:7827".to_owned());
+    }
+    settings
+}
+
+/// The settings of the `index`th board, which waits to be joined.
+fn settings_alone(index: usize) -> Vec<String> {
+    vec![
+        format!("name=board{index}"),
+        format!("seed={:064x}", 0xb0a2d + index),
+        format!("addr=10.0.0.{}/24", index + 1),
+        "new=1".to_owned(),
+    ]
+}
+
+/// So many boards, all joined.
+fn boards(switch: &Switch, count: usize) -> Vec<Board> {
+    let start = |index| Board::start(&settings(index), &switch.card(index));
+    let mut boards: Vec<Board> = (0..count).map(start).collect();
+    for (index, board) in boards.iter().enumerate() {
+        board.wait_for(0, &format!("ready board{index}~"), START);
+    }
+    all_know(&mut boards, count - 1);
+    boards
+}
+
+/// Waits until every board knows so many others.
+fn all_know(boards: &mut [Board], others: usize) {
+    let end = Instant::now() + COMMAND;
+    for board in boards {
+        while board.status("contacts") < u64::try_from(others).unwrap() {
+            assert!(Instant::now() < end, "not everyone knows everyone");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+#[test]
+fn three_boards_find_each_other_follow_post_and_read() {
+    let Some(_turn) = turn("three boards") else {
+        return;
+    };
+    let folder = Folder::new("three");
+    let switch = Switch::new(&folder.0, 3);
+    let mut boards = boards(&switch, 3);
+    for board in &mut boards {
+        let (_, end) = board.command("register", COMMAND);
+        assert!(end.starts_with("stored "), "{end}");
+    }
+    for (reader, board) in boards.iter_mut().enumerate() {
+        let author = (reader + 1) % 3;
+        let (_, end) = board.command(&format!("follow board{author}"), COMMAND);
+        assert!(
+            end.starts_with(&format!("followed board{author}~")),
+            "{end}"
+        );
+        let mut counts = end.rsplit(' ').map(|word| word.parse::<u8>().unwrap());
+        let (wanted, accepted) = (counts.next().unwrap(), counts.next().unwrap());
+        assert!(accepted >= wanted, "{end}");
+    }
+    let posting: Vec<String> = boards
+        .iter_mut()
+        .enumerate()
+        .map(|(author, board)| {
+            let from = board.printed();
+            board.type_line(&format!("post tide {author}"));
+            board.wait_for(from, "begun ", COMMAND)
+        })
+        .collect();
+    for (reader, board) in boards.iter_mut().enumerate() {
+        read(board, &format!("author tide {}", (reader + 1) % 3));
+    }
+    // Each is acknowledged, now that a follower holds it.
+    for (board, query) in boards.iter_mut().zip(posting) {
+        let end = board.wait_for(0, &format!("ended {query} "), COMMAND);
+        assert_eq!(end, "posted 1");
+        check_stack(board);
+    }
+}
+
+/// One board's user follows another's.
+fn follow(boards: &mut [Board], reader: usize, author: usize) {
+    let (_, end) = boards[reader].command(&format!("follow board{author}"), COMMAND);
+    assert!(end.starts_with("followed "), "{end}");
+}
+
+#[test]
+fn an_author_that_is_unplugged_is_read_from_another_board() {
+    let Some(_turn) = turn("a replica on a board") else {
+        return;
+    };
+    let folder = Folder::new("replica");
+    let switch = Switch::new(&folder.0, 3);
+    let mut boards = boards(&switch, 3);
+    // Every board loses frames from now on.
+    switch.lose(20);
+    for board in &mut boards {
+        let (_, end) = board.command("register", COMMAND);
+        assert!(end.starts_with("stored "), "{end}");
+    }
+    follow(&mut boards, 0, 2);
+    follow(&mut boards, 1, 2);
+    let from = boards[2].printed();
+    boards[2].type_line("post written on wet sand");
+    let query = boards[2].wait_for(from, "begun ", COMMAND);
+    read(&mut boards[0], "author written on wet sand");
+    let end = boards[2].wait_for(from, &format!("ended {query} "), COMMAND);
+    assert_eq!(end, "posted 1");
+    switch.unplug(2, true);
+    read(&mut boards[1], "replica:board0 written on wet sand");
+}
+
+#[test]
+fn a_board_that_is_reset_is_back_within_five_seconds_and_uses_no_number_again() {
+    let Some(_turn) = turn("a reset") else {
+        return;
+    };
+    let folder = Folder::new("reset");
+    let switch = Switch::new(&folder.0, 3);
+    let mut boards = boards(&switch, 3);
+    follow(&mut boards, 0, 1);
+    let from = boards[1].printed();
+    boards[1].type_line("post before");
+    read(&mut boards[0], "author before");
+    boards[1].wait_for(from, "ended ", COMMAND);
+    let before = boards[1].wait_for(0, "ready ", START);
+
+    let from = boards[1].printed();
+    boards[1].type_line("reset");
+    assert!(boards[1].wait_for(from, "start ", START).starts_with("2 "));
+    assert_eq!(boards[1].wait_for(from, "ready ", START), before);
+    boards[1].wait_for(from, "up 10.0.0.1:", START);
+    // By its own clock, which began anew.
+    assert!(boards[1].status("uptime-ms") < 5_000);
+    // It has forgotten its posts, and signs nothing before it knows which numbers are free.
+    let refused = boards[1].printed();
+    boards[1].type_line("post too early");
+    boards[1].wait_for(refused, "refused: recovering", COMMAND);
+    let next: u64 = boards[1]
+        .wait_for(from, "recovered ", COMMAND)
+        .parse()
+        .unwrap();
+    assert!(
+        next > 2,
+        "{next}: a gap, and no number that was ever reserved"
+    );
+    boards[1].type_line("post after");
+    boards[1].wait_for(refused, "begun ", COMMAND);
+    read(&mut boards[0], &format!(" {next} author after"));
+}
+
+#[test]
+fn boards_and_servers_are_one_network() {
+    const BOARDS: usize = 3;
+    const SERVERS: usize = 5;
+    let Some(_turn) = turn("boards and servers") else {
+        return;
+    };
+    let folder = Folder::new("mixed");
+    let network = match Namespace::new(&folder.0, BOARDS, SERVERS) {
+        Ok(network) => network,
+        Err(why) => {
+            eprintln!("boards and servers SKIPPED: {why}");
+            return;
+        }
+    };
+    let mut servers: Vec<_> = (0..SERVERS).map(|index| network.server(index)).collect();
+    let mut boards: Vec<Board> = (0..BOARDS)
+        .map(|index| {
+            let mut settings = settings_alone(index);
+            settings.push(format!("join={}:7827", server_ip(0)));
+            let card = Namespace::card(index);
+            let board = Board::start_by(network.command(QEMU), &settings, &card);
+            // One after the other: who joins finds those that have joined.
+            board.wait_for(0, "ended ", COMMAND);
+            board
+        })
+        .collect();
+    all_know(&mut boards, BOARDS + SERVERS - 1);
+    for board in &mut boards {
+        let (_, end) = board.command("register", COMMAND);
+        assert!(end.starts_with("stored "), "{end}");
+    }
+
+    // A server's user follows a board's, and the reverse; each posts.
+    for index in 0..BOARDS {
+        servers[index].object(&["follow", &format!("board{index}")]);
+        let (_, end) = boards[index].command(&format!("follow server{index}"), COMMAND);
+        assert!(end.starts_with("followed "), "{end}");
+        servers[index].object(&["post", &format!("high tide {index}")]);
+        let from = boards[index].printed();
+        boards[index].type_line(&format!("post low tide {index}"));
+        boards[index].wait_for(from, "begun ", COMMAND);
+    }
+    for index in 0..BOARDS {
+        let timeline = servers[index].object(&["timeline"]);
+        assert!(timeline.contains("\"complete\":true"), "{timeline}");
+        assert!(
+            timeline.contains(&format!("low tide {index}")),
+            "{timeline}"
+        );
+        read(&mut boards[index], &format!("author high tide {index}"));
+    }
+
+    // An author dies, of whom only a board has a copy.
+    servers[4].object(&["follow", "server2"]);
+    drop(servers.remove(2));
+    let reader = &servers[3];
+    let timeline = reader.object(&["timeline"]);
+    assert!(timeline.contains("high tide 2"), "{timeline}");
+    assert!(
+        timeline.contains("\"via\":\"replica:board2\""),
+        "{timeline}"
+    );
+    for board in &mut boards {
+        check_stack(board);
+    }
+}
