@@ -97,6 +97,7 @@ impl Reply {
 
 impl<P: Plan> Dht<P> {
     /// Takes a request.
+    #[inline(never)] // Its frame is not to last while the node acts on replies; and the image is smaller.
     pub(super) fn on_request(&mut self, from: PackedAddr, datagram: &Datagram<'_>) {
         if self.replies.is_full() {
             self.dropped.count(Rule::Full);
