@@ -15,7 +15,7 @@ use crate::bounded::{Fixed, Grown};
 use crate::crypto::Ed25519;
 use crate::rng::Seed;
 
-type Table = Kademlia<Grown<Entry, 5_120>, Grown<Spare, 16>, Grown<Silent, 16>>;
+type Table = Kademlia<Grown<Entry, 5_120>, Grown<Spare, 16>, Grown<Silent, 16>, Noted<5_120>>;
 type Small = Kademlia<Fixed<Entry, 32>, Fixed<Spare, 1>, Fixed<Silent, 3>>;
 
 const NOW: Instant = Instant::from_s(1_000);
