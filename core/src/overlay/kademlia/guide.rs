@@ -17,6 +17,9 @@ pub trait Guide: Sized {
     /// The guide to an empty list.
     const EMPTY: Self;
 
+    /// Whether the contacts of a full bucket are to be spread over its parts.
+    const SPREADS: bool = false;
+
     /// Begins as the guide to an empty list of the node `own`.
     fn start(&mut self, own: &NodeId);
 
@@ -109,6 +112,7 @@ impl<const N: usize> Guide for Noted<N> {
             prefixes: Grown::EMPTY,
         }
     };
+    const SPREADS: bool = true;
 
     fn start(&mut self, own: &NodeId) {
         *self = Self {

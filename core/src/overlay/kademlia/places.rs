@@ -17,6 +17,11 @@ type Ranked = Fixed<u64, K>;
 const PLACE_BITS: u32 = 16;
 const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;
 
+/// A bucket is divided by so many bits behind those shared.
+const PART_BITS: u32 = 4;
+/// Deeper buckets are not divided: their parts are not among the leading bits that are noted.
+const PARTED_MAX: u8 = 28;
+
 /// Whether a contact would find a place.
 pub(super) enum Room {
     /// There is one.
@@ -130,7 +135,8 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F
             self.nearer_neighbours(id, bucket, K)
         };
         if len >= BUCKET_MAX || (len >= K && rank >= K) {
-            return Room::None(Some(start));
+            let crowded = self.crowded(id, bucket, start, start + len);
+            return crowded.map_or(Room::None(Some(start)), Room::Of);
         }
         if !self.entries.is_full() {
             return Room::Free;
@@ -144,6 +150,29 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F
             Some((place, count)) if near || count > len + 1 => Room::Of(place),
             Some(_) | None => Room::None((len > 0).then_some(start)),
         }
+    }
+
+    /// The place in a full bucket that a newcomer may have because nobody is in its part of the bucket: that of the
+    /// contact not heard for longest in the part with the most. A bucket is filled by looking up one key, with the
+    /// nodes around that; where they lie apart, a lookup of any key gets on farther. Where some of the [`K`] nearest
+    /// are, nobody goes.
+    fn crowded(&self, id: &NodeId, bucket: u8, start: usize, end: usize) -> Option<usize> {
+        if !G::SPREADS || bucket >= PARTED_MAX || self.entries.len() - end < K {
+            return None;
+        }
+        let part_of = |prefix: u32| (prefix << (bucket + 1)) >> (u32::BITS - PART_BITS);
+        let part_at = |place| part_of(self.guide.prefix_at(self.entries.as_slice(), place));
+        let mut counts = [0_u8; 1 << PART_BITS];
+        for place in start..end {
+            if let Some(count) = counts.get_mut(part_at(place) as usize) {
+                *count += 1;
+            }
+        }
+        if counts.get(part_of(prefix32(id)) as usize) != Some(&0) {
+            return None;
+        }
+        let most = counts.iter().copied().max().filter(|most| *most > 1)?;
+        (start..end).find(|place| counts.get(part_at(*place) as usize) == Some(&most))
     }
 
     /// The bucket with the most contacts among those that begin before `end`: its first place and its size.
