@@ -17,6 +17,8 @@ use crate::id::{NodeId, UserId};
 use crate::lookup::Candidate;
 use crate::overlay::chord::Chord;
 use crate::overlay::kademlia::Kademlia;
+#[cfg(feature = "alloc")]
+use crate::overlay::kademlia::Noted;
 use crate::overlay::{Entry, Overlay, Silent, Spare};
 use crate::records;
 use crate::rpc::{Pending, Unreached};
@@ -191,7 +193,8 @@ pub type BoardTable = Kademlia<Fixed<Entry, 40>, Fixed<Spare, 1>, Fixed<Silent, 
 pub type BoardRing = Chord<Fixed<Entry, 39>, Fixed<Silent, 2>>;
 /// The contacts of a server that is in a network of Kademlia nodes.
 #[cfg(feature = "alloc")]
-pub type ServerTable = Kademlia<Grown<Entry, 5_120>, Grown<Spare, 128>, Grown<Silent, 256>>;
+pub type ServerTable =
+    Kademlia<Grown<Entry, 5_120>, Grown<Spare, 128>, Grown<Silent, 256>, Noted<5_120>>;
 /// The contacts of a server that is in a network of Chord nodes: 20 successors, 8 predecessors, and up to 256 fingers.
 #[cfg(feature = "alloc")]
 pub type ServerRing = Chord<Grown<Entry, 320>, Grown<Silent, 256>>;

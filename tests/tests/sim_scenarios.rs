@@ -7,7 +7,8 @@
 )]
 
 use strandline_tests::sim::scenarios::{
-    Basis, Report, churn, flash_crowd, half_die, join, lookup, partition, skew,
+    Basis, Report, churn, flash_crowd, half_die, join, lookup, newcomers, partition, sending,
+    silent, skew,
 };
 use strandline_tests::sim::{Cryptography, World};
 
@@ -195,4 +196,49 @@ fn with_clocks_that_are_off_values_live_on_and_end() {
     }
     let late = "half a minute after the last ended: found the newest";
     assert_eq!(value(&report, late), 0.0);
+}
+
+#[test]
+fn contacts_that_never_answer_cost_lookups_nothing() {
+    let options = silent::Options {
+        silent: 60,
+        lookups: 200,
+        per_s: 30,
+    };
+    let report = silent::run(&Basis::new(11, 60), options, &mut quiet());
+    passed(&report);
+    assert_eq!(value(&report, "contacts that never answer"), 60.0);
+    // Each was believed as far as a ping: it proves nothing that it was sent.
+    assert!(value(&report, "datagrams to them") >= 60.0);
+    assert_eq!(value(&report, "places that they have in tables"), 0.0);
+    assert_eq!(value(&report, "after: true nearest found"), 100.0);
+    let median = value(&report, "median time, of that before");
+    assert!((95.0..=105.0).contains(&median), "{median} %");
+}
+
+#[test]
+fn whoever_joins_next_to_a_value_is_given_it_within_a_round() {
+    let report = newcomers::run(&Basis::new(12, 60), 30, &mut quiet());
+    passed(&report);
+    assert_eq!(value(&report, "values stored"), 100.0);
+    let share = "newcomers with the value within a round";
+    assert_eq!(value(&report, share), 100.0, "{}", report.words());
+    assert_eq!(value(&report, &format!("{share}: of")), 30.0);
+    assert!(value(&report, "longest") > 0.0);
+}
+
+#[test]
+fn messages_reach_the_owner_under_churn_and_come_once() {
+    let options = sending::Options {
+        median_s: 3_600,
+        time_s: 1_200,
+        sends_per_min: 60,
+    };
+    let report = sending::run(&Basis::new(13, 60), options, &mut quiet());
+    passed(&report);
+    assert!(value(&report, "departures") > 3.0);
+    assert!(value(&report, "messages that reached the owner: of") > 1_100.0);
+    let reached = value(&report, "messages that reached the owner");
+    assert!(reached >= 99.9, "{}", report.words());
+    assert_eq!(value(&report, "delivered again to a node"), 0.0);
 }

@@ -10,6 +10,10 @@
 #[cfg(feature = "alloc")]
 use hashbrown::hash_table::{Entry, HashTable};
 
+/// A hash table that had more places than this gives them back when it is empty.
+#[cfg(feature = "alloc")]
+const PLACES_KEPT: usize = 16;
+
 /// A way from the hash of an entry to its slot.
 pub trait Index: Sized {
     /// An index of no slots.
@@ -100,6 +104,9 @@ impl Index for Hashed {
     fn remove(&mut self, hash: u64, slot: usize) {
         if let Ok(entry) = self.0.find_entry(hash, |&entered| entered as usize == slot) {
             entry.remove();
+        }
+        if self.0.is_empty() && self.0.capacity() > PLACES_KEPT {
+            self.0 = HashTable::new();
         }
     }
 

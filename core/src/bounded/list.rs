@@ -65,6 +65,11 @@ pub trait List<T>: Sized {
         self.truncate(0);
     }
 
+    /// Drops all elements and gives back the memory that they took, if the list took any for them.
+    fn release(&mut self) {
+        *self = Self::EMPTY;
+    }
+
     /// Counts the elements.
     fn len(&self) -> usize {
         self.as_slice().len()
@@ -181,7 +186,7 @@ impl<T, const N: usize> List<T> for Fixed<T, N> {
 
 /// A [`List`] on the heap that grows on demand, up to `N` places.
 ///
-/// An empty one owns no memory, and a growing one takes half as much again, at least two places:
+/// An empty one owns no memory, and a growing one takes a quarter as much again, at least two places:
 /// a simulation holds very many small ones.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug)]
@@ -196,7 +201,7 @@ impl<T, const N: usize> Grown<T, N> {
             return false;
         }
         len < self.0.capacity() || {
-            let more = (len / 2).max(2).min(N - len);
+            let more = (len / 4).max(2).min(N - len);
             self.0.try_reserve_exact(more).is_ok()
         }
     }
@@ -301,7 +306,7 @@ mod tests {
             assert_eq!(list.push(value), Ok(()));
             let len = list.len();
             assert!(
-                list.0.capacity() <= (len + 1 + len / 2).min(100),
+                list.0.capacity() <= (len + 1 + len / 4).min(100),
                 "at {len}"
             );
         }

@@ -8,6 +8,9 @@ use core::marker::PhantomData;
 
 use super::List;
 
+/// A queue that had more places than this gives them back when it is empty.
+const PLACES_KEPT: usize = 8;
+
 /// A queue that holds at most as many elements as the list `L` has places.
 ///
 /// Adding and taking cost the same whatever the length, apart from a few moves while the queue
@@ -65,6 +68,10 @@ impl<T, L: List<Option<T>>> Ring<T, L> {
         let value = self.places.get_mut(self.head)?.take()?;
         self.head = self.place(1);
         self.len -= 1;
+        if L::GROWS && self.len == 0 && self.places.len() > PLACES_KEPT {
+            self.places.release();
+            self.head = 0;
+        }
         Some(value)
     }
 

@@ -5,14 +5,19 @@
 //! themselves, so that insertion and removal take the same short time in a table of any size. It
 //! does not find entries by content: that is what an [`Index`](super::Index) beside it is for.
 //!
-//! Invariants: a free slot keeps the generation that its next entry will get, never 0; the free
-//! list holds each free slot once; `live` counts the occupied ones.
+//! Memory that a burst needed is given back when the last entry goes, where the list is one that
+//! takes memory as it grows. Invariants: a free slot keeps the generation that its next entry will get,
+//! never 0; the free list holds each free slot once; `live` counts the occupied ones; while there are no
+//! slots, `free` is a generation that no slot had.
 
 use core::marker::PhantomData;
 use core::mem;
 use core::num::NonZeroU32;
 
 use super::List;
+
+/// A slab that had more slots than this gives them back when it is empty.
+const SLOTS_KEPT: usize = 8;
 
 /// Names one entry of a [`Slab`] for as long as it is there.
 ///
@@ -108,7 +113,8 @@ impl<T> Slot<T> {
 #[derive(Clone, Debug)]
 pub struct Slab<T, L> {
     slots: L,
-    /// The free slot to use next, as its index plus one; 0 when none is free.
+    /// The free slot to use next, as its index plus one; 0 when none is free. While there are no slots: the
+    /// generation of the first, or 0.
     free: u32,
     live: u32,
     entries: PhantomData<T>,
@@ -144,7 +150,7 @@ impl<T, L: List<Slot<T>>> Slab<T, L> {
 
     /// Takes a slot from the free list, for the caller to fill; `None` when all are in use.
     fn vacant(&mut self) -> Option<(&mut Slot<T>, Handle)> {
-        if self.free == 0 {
+        if self.free == 0 || (L::GROWS && self.slots.is_empty()) {
             self.add_slot();
         }
         // The free list holds slots that exist and are free: neither of the last two refusals happens.
@@ -164,8 +170,14 @@ impl<T, L: List<Slot<T>>> Slab<T, L> {
 
     /// Adds a slot to a slab without a free one, if it may have more.
     fn add_slot(&mut self) {
+        // After `give_back` nobody has a handle of the first slot's generation, or of a later one.
+        let generation = match self.slots.first() {
+            Some(first) if L::GROWS => first.generation,
+            Some(_) => NonZeroU32::MIN,
+            None => NonZeroU32::new(self.free).unwrap_or(NonZeroU32::MIN),
+        };
         let slot = Slot {
-            generation: NonZeroU32::MIN,
+            generation,
             state: State::Free { next: 0 },
         };
         if self.slots.push(slot).is_ok() {
@@ -185,6 +197,7 @@ impl<T, L: List<Slot<T>>> Slab<T, L> {
                 slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
                 self.free = handle.index + 1;
                 self.live -= 1;
+                self.give_back();
                 Some(value)
             }
             // A handle that no slab gave out: the slot stays as it was.
@@ -208,7 +221,19 @@ impl<T, L: List<Slot<T>>> Slab<T, L> {
         slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         self.free = handle.index + 1;
         self.live -= 1;
+        self.give_back();
         true
+    }
+
+    /// Gives the memory of the slots back, if they were many and all are free. The generations go on from the
+    /// highest, so that handles given out before stay stale.
+    fn give_back(&mut self) {
+        if !L::GROWS || self.live > 0 || self.slots.len() <= SLOTS_KEPT {
+            return;
+        }
+        let generations = self.slots.iter().map(|slot| slot.generation.get());
+        self.free = generations.max().unwrap_or(0);
+        self.slots.release();
     }
 
     /// Drops all entries; every handle given out is stale from then on.
@@ -312,7 +337,7 @@ impl<T, L: List<Slot<T>>> Slab<T, L> {
         L::CAPACITY
     }
 
-    /// Counts the slots that were ever used: every entry is in a slot below this.
+    /// Counts the slots there are: every entry is in a slot below this.
     #[must_use]
     pub fn slots(&self) -> usize {
         self.slots.len()
@@ -425,6 +450,38 @@ mod tests {
             seen
         });
         assert_eq!(seen.as_slice(), [(handles[1], 7), (handles[2], 3)]);
+    }
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn a_burst_is_given_back_and_its_handles_stay_stale() {
+        use super::super::Grown;
+
+        const MANY: u8 = 100;
+        let mut slab = Slab::<u8, Grown<Slot<u8>, 200>>::EMPTY;
+        for round in 1..4 {
+            let mut old = alloc::vec::Vec::new();
+            for value in 0..MANY {
+                old.push(slab.insert(value).unwrap());
+                // One slot has seen more entries than the others.
+                let again = slab.insert(value).unwrap();
+                slab.remove(again);
+            }
+            assert!(slab.slots() > usize::from(MANY));
+            for &handle in &old {
+                assert!(slab.get(handle).is_some());
+                assert!(slab.discard(handle), "round {round}");
+            }
+            assert_eq!((slab.slots(), slab.len()), (0, 0));
+            let new: alloc::vec::Vec<_> = (0..=MANY)
+                .map(|value| slab.insert(value).unwrap())
+                .collect();
+            assert!(old.iter().all(|&handle| slab.get(handle).is_none()));
+            assert!(new.iter().all(|&handle| slab.remove(handle).is_some()));
+        }
+        let few = [1, 2].map(|value| slab.insert(value).unwrap());
+        assert!(few.iter().all(|&handle| slab.remove(handle).is_some()));
+        assert_eq!(slab.slots(), 2, "few are kept");
     }
 
     #[test]

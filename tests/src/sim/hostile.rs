@@ -248,13 +248,13 @@ impl World {
     /// Sends a datagram from a machine, through the network's conditions.
     pub fn send_raw(&mut self, from: HostId, to: HostId, bytes: &[u8]) {
         let (source, target) = (self.machine(from).addr, self.machine(to).addr);
-        self.launch(from.0, source, target, bytes);
+        self.launch(from.0, source, target, bytes.into());
     }
 
     /// Sends a datagram from a machine under another's address.
     pub fn send_spoofed(&mut self, from: HostId, source: SocketAddr, to: HostId, bytes: &[u8]) {
         let target = self.machine(to).addr;
-        self.launch(from.0, source, target, bytes);
+        self.launch(from.0, source, target, bytes.into());
     }
 
     /// The datagrams that came to a stranger since the last call.

@@ -23,13 +23,27 @@ use super::storage::Storage;
 /// The port on which every simulated node listens.
 pub const PORT: u16 = 7827;
 
+/// The first machine's address, 16.0.0.1.
+const FIRST: u32 = 0x1000_0001;
+/// From one machine's address to the next one's.
+const STEP: u32 = 0x101;
+
 /// The address of a machine: each in a /24 of its own, none private or reserved, so that every rule about
 /// neighbourhoods of addresses is in force.
 #[must_use]
 pub fn address_of(machine: u32) -> SocketAddr {
-    const FIRST: u32 = 0x1000_0001; // 16.0.0.1
-    let ip = FIRST.wrapping_add(machine.wrapping_mul(0x101));
+    let ip = FIRST.wrapping_add(machine.wrapping_mul(STEP));
     SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(ip)), PORT)
+}
+
+/// The machine at an address, if machines have such addresses.
+#[must_use]
+pub fn machine_of(addr: SocketAddr) -> Option<u32> {
+    let IpAddr::V4(ip) = addr.ip() else {
+        return None;
+    };
+    let past_first = ip.to_bits().wrapping_sub(FIRST);
+    (addr.port() == PORT && past_first % STEP == 0).then_some(past_first / STEP)
 }
 
 /// How a node is set up. Start from [`Setup::new`] and change what matters.
@@ -108,7 +122,7 @@ impl Setup {
 /// What runs on a machine.
 pub enum Program {
     /// A node.
-    Node(Box<AnyNode>),
+    Node(AnyNode),
     /// Nothing: connections are refused, datagrams go nowhere.
     Stopped,
     /// The machine or its link is gone: silence.
@@ -202,7 +216,7 @@ mod tests {
 
     use strandline_core::addr::{is_local, is_usable_contact, subnet_of};
 
-    use super::address_of;
+    use super::{address_of, machine_of};
 
     #[test]
     fn every_machine_has_a_public_address_in_a_neighbourhood_of_its_own() {
@@ -211,6 +225,7 @@ mod tests {
             let addr = address_of(machine);
             assert!(is_usable_contact(addr) && !is_local(addr), "{addr}");
             assert!(subnets.insert(subnet_of(addr)), "{addr}");
+            assert_eq!(machine_of(addr), Some(machine));
         }
     }
 }

@@ -32,7 +32,7 @@
 //! | `node`, `effects`, `answers` | a node of any plan, its inputs, its outputs, what its application hears |
 //! | `plans`, `crypto` | the plans of simulated nodes, and the stand-in cryptography of large worlds |
 //! | `queue`, `random` | order and chance |
-//! | `heap` | whose memory is allocated: the simulator's or core's |
+//! | `heap`, `fetch` | whose memory is allocated: the simulator's or core's; memory fetched before it is needed |
 //! | `trace`, `tape` | the hash of everything that happened; a node's inputs, to be replayed |
 
 #![expect(
@@ -48,6 +48,7 @@ mod carry;
 pub mod clock;
 pub mod crypto;
 pub mod effects;
+mod fetch;
 pub mod heap;
 pub mod hostile;
 pub mod ledger;

@@ -241,6 +241,11 @@ impl AnyNode {
         each!(self, node => drive::drain(node, transport, handler))
     }
 
+    /// Has the node's own memory fetched, see [`super::fetch`].
+    pub fn fetch(&self) {
+        each!(self, node => super::fetch::fetch(&**node));
+    }
+
     /// See [`Node::user_id`].
     #[must_use]
     pub fn user_id(&self) -> UserId {

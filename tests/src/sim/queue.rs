@@ -121,6 +121,12 @@ impl<E> Queue<E> {
         Some(entry.event)
     }
 
+    /// The event that [`pop`](Self::pop) takes next, if it is due within the current page.
+    #[must_use]
+    pub fn next(&self) -> Option<&E> {
+        self.current.peek().map(|Reverse(entry)| &entry.event)
+    }
+
     /// Moves the time forward, once everything due by then was taken.
     pub fn advance(&mut self, to_us: u64) {
         debug_assert!(

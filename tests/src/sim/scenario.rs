@@ -6,9 +6,11 @@
 use std::any::Any;
 use std::time::Duration;
 
-use strandline_core::id::{Key, UserId};
+use strandline_core::crypto::{Crypto, SecretKey};
+use strandline_core::id::{Key, NodeId, UserId};
 use strandline_core::name::Handle;
 use strandline_core::output::{Damaged, Outcome, Person, Relation, Restored, Unreached};
+use strandline_core::plan::{Plan, Server};
 
 use super::answers::{Answer, Notice, Shown, State, Ticket};
 use super::application::AnyApplication;
@@ -16,7 +18,7 @@ use super::heap;
 use super::machine::{Program, Setup};
 use super::network::Network;
 use super::node::{Command, Input, hash};
-use super::plans::Kind;
+use super::plans::{Cryptography, Kind, SimServer};
 use super::storage::Storage;
 use super::tape::Tape;
 use super::world::{HostId, World};
@@ -98,6 +100,27 @@ impl World {
         }
         self.join_first(host);
         host
+    }
+
+    /// Adds a machine that is off, and tells the id that its node is going to have.
+    pub fn prepare(&mut self, setup: Setup) -> (HostId, NodeId) {
+        fn of<C: Crypto>(secret: &SecretKey) -> NodeId {
+            NodeId::of_key::<C>(&C::public_key(secret))
+        }
+        let host = self.add_machine(setup);
+        let secret = &self.machine(host).identity.node;
+        let id = match self.cryptography() {
+            Cryptography::Real => of::<<Server as Plan>::Crypto>(secret),
+            Cryptography::StandIn => of::<<SimServer as Plan>::Crypto>(secret),
+        };
+        (host, id)
+    }
+
+    /// Starts the node of a machine that is off, and lets it join nobody.
+    pub fn switch_on(&mut self, host: HostId) {
+        if let Err(damaged) = self.boot(host) {
+            self.fail(host, format!("does not start: {damaged:?}"));
+        }
     }
 
     /// A network of `servers` and `boards`, all joined and registered, a second after the last.
@@ -282,6 +305,12 @@ impl World {
             return None;
         }
         self.answers.remove(&ticket)
+    }
+
+    /// The nodes to whose application notices came that were not taken.
+    #[must_use]
+    pub fn noticed(&self) -> Vec<HostId> {
+        self.notices.keys().copied().collect()
     }
 
     /// Notices that came to a node's application since the last call.

@@ -6,7 +6,13 @@
 //! small network takes little memory and a lookup visits few. Invariants: the list is sorted by bucket; a
 //! contact is in at most one of the three lists; a bucket holds at most [`K`] contacts, or twice that where it
 //! holds some of the [`K`] nearest neighbours.
+//!
+//! A full bucket keeps who is in it, as the paper has it, with one exception: a server's bucket is taken as sixteen
+//! parts, and a newcomer to one where nobody is takes a place in the fullest. Buckets are filled by lookups, each of
+//! which finds neighbours of one another; spread over the parts they save a fifth of the steps of a lookup. Whoever
+//! wants to be in a table by that has to have an id in an empty part, and has one place for it, once.
 
+mod guide;
 mod places;
 mod upkeep;
 
@@ -19,6 +25,9 @@ use crate::rpc::Rtt;
 use crate::time::{Instant, earliest};
 use crate::wire::datagram::{Contact, NO_TOKEN, Token};
 
+#[cfg(feature = "alloc")]
+pub use self::guide::Noted;
+pub use self::guide::{Guide, Plain};
 use self::places::{Room, differs};
 use super::{
     Change, Entry, Heard, K, Nearest, Neighbour, Overlay, REPLICATION, Responsibility, Silent,
@@ -58,12 +67,13 @@ impl Timer {
     const ALL: [Self; 3] = [Self::Refresh, Self::Check, Self::Probe];
 }
 
-/// A routing table: contacts in `L`, those in reserve in `S`, those set aside in `F`.
+/// A routing table: contacts in `L`, those in reserve in `S`, those set aside in `F`; `G` finds them.
 #[derive(Clone, Debug)]
-pub struct Kademlia<L, S, F> {
+pub struct Kademlia<L, S, F, G = Plain> {
     own: NodeId,
     /// Sorted by bucket, then by when they were last heard.
     entries: L,
+    guide: G,
     /// The newest last.
     spares: S,
     /// The one to be pinged next first.
@@ -79,7 +89,7 @@ pub struct Kademlia<L, S, F> {
     responsible_told: u8,
 }
 
-impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S, F> {
+impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Overlay for Kademlia<L, S, F, G> {
     const EMPTY: Self = {
         assert!(
             L::CAPACITY > K && L::CAPACITY < u16::MAX as usize,
@@ -88,6 +98,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
         Self {
             own: NodeId::ZERO,
             entries: L::EMPTY,
+            guide: G::EMPTY,
             spares: S::EMPTY,
             silent: F::EMPTY,
             timers: [None; Timer::ALL.len()],
@@ -107,6 +118,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
 
     fn start(&mut self, own: NodeId) {
         *self = Self { own, ..Self::EMPTY };
+        self.guide.start(&own);
     }
 
     fn entries(&self) -> &[Entry] {
@@ -185,7 +197,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
             .entries
             .iter()
             .position(|entry| entry.contact.addr == contact.addr);
-        let gone = earlier.and_then(|place| self.entries.remove(place));
+        let gone = earlier.and_then(|place| self.remove(place));
         let gone = gone
             .filter(|entry| entry.neighbour)
             .map(|entry| entry.contact.id);
@@ -364,7 +376,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Overlay for Kademlia<L, S,
     }
 }
 
-impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
+impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F, G> {
     /// The number of leading bits that a key must share with this node for it to be certainly among
     /// the [`REPLICATION`] nearest.
     fn responsible_bits(&self) -> u16 {
@@ -382,7 +394,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
         match self.room(&entry.contact.id, entry.bucket) {
             Room::Free => Ok(None),
             Room::Of(place) => {
-                let old = self.entries.remove(place);
+                let old = self.remove(place);
                 Ok(old.filter(|old| old.neighbour).map(|old| old.contact.id))
             }
             Room::None(oldest) => Err(oldest),
@@ -392,11 +404,15 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
     /// Inserts an entry for which there is room, as the one of its bucket heard last.
     fn insert(&mut self, now: Instant, entry: Entry) {
         let at = self.bucket_start(u32::from(entry.bucket) + 1);
-        if self.entries.insert(at, entry).is_err() {
-            // Only when the allocator has no memory: the contact is not kept.
+        // Refused only when the allocator has no memory: the contact is not kept.
+        if !self.guide.insert(at, &entry) {
             return;
         }
-        self.neighbours_changed = true;
+        if self.entries.insert(at, entry).is_err() {
+            self.guide.remove(at, entry.bucket);
+            return;
+        }
+        self.neighbours_changed |= self.may_be_near(entry.bucket);
         for (timer, ms) in [(Timer::Refresh, REFRESH_MS), (Timer::Check, CHECK_MS)] {
             if self.timers.get(timer as usize).is_some_and(Option::is_none) {
                 self.set(timer, now.after_ms(ms));
@@ -404,12 +420,24 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
         }
     }
 
+    /// Takes an entry out of the list.
+    fn remove(&mut self, place: usize) -> Option<Entry> {
+        let bucket = self.entries.get(place)?.bucket;
+        self.neighbours_changed |= self.may_be_near(bucket);
+        self.guide.remove(place, bucket);
+        self.entries.remove(place)
+    }
+
+    /// Whether contacts of a bucket may be among the [`REPLICATION`] nearest: those are the last.
+    fn may_be_near(&self, bucket: u8) -> bool {
+        bucket >= self.bucket_at(self.entries.len().saturating_sub(REPLICATION))
+    }
+
     /// Takes an entry out and puts the newest spare of its bucket in its place.
     fn take_out(&mut self, now: Instant, place: usize) -> Change {
-        let Some(old) = self.entries.remove(place) else {
+        let Some(old) = self.remove(place) else {
             return Change::default();
         };
-        self.neighbours_changed = true;
         let down = old.neighbour.then_some(old.contact.id);
         let spare = self
             .spares
@@ -481,6 +509,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
         if let Some(entry) = self.entries.get_mut(place) {
             entry.seen_s = seconds(now);
         }
+        self.guide.rotate(place..end);
         if let Some(run) = self.entries.as_mut_slice().get_mut(place..end)
             && let Some(&entry) = run.first()
         {

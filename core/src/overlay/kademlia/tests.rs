@@ -15,7 +15,7 @@ use crate::bounded::{Fixed, Grown};
 use crate::crypto::Ed25519;
 use crate::rng::Seed;
 
-type Table = Kademlia<Grown<Entry, 5_120>, Grown<Spare, 16>, Grown<Silent, 16>>;
+type Table = Kademlia<Grown<Entry, 5_120>, Grown<Spare, 16>, Grown<Silent, 16>, Noted<5_120>>;
 type Small = Kademlia<Fixed<Entry, 32>, Fixed<Spare, 1>, Fixed<Silent, 3>>;
 
 const NOW: Instant = Instant::from_s(1_000);
@@ -146,6 +146,63 @@ fn the_nearest_twenty_are_known_even_where_their_bucket_is_full() {
     assert_eq!(ids, all[..K]);
 }
 
+/// The same contact with the leading bits of another's id.
+fn beside(other: &Contact, contact: Contact) -> Contact {
+    let mut id = *contact.id.as_bytes();
+    id[0] = other.id.as_bytes()[0];
+    Contact {
+        id: NodeId::from_bytes(id),
+        ..contact
+    }
+}
+
+#[test]
+fn a_newcomer_to_an_empty_part_of_a_full_bucket_takes_a_place_in_the_fullest() {
+    fn full<T: Overlay>(near: u32) -> (T, Vec<Contact>) {
+        let (mut table, mut rng) = (table::<T>(), rng());
+        for n in 0..near {
+            let _ = answer(&mut table, in_bucket(5, 100 + n, &mut rng));
+        }
+        // What one lookup finds: all in one part.
+        let first = Contact {
+            id: NodeId::from_bytes([0xD5; 32]),
+            addr: addr(0),
+        };
+        let old: Vec<_> = (1..21)
+            .map(|n| beside(&first, in_bucket(0, n, &mut rng)))
+            .collect();
+        for &contact in &old {
+            let _ = answer(&mut table, contact);
+        }
+        (table, old)
+    }
+    let elsewhere = |n: u32, at: &Contact| {
+        let mut id = in_bucket(0, n, &mut rng());
+        let mut bytes = *id.id.as_bytes();
+        // The first bit stays; one of the next four does not, which makes it the farthest of all.
+        bytes[0] = at.id.as_bytes()[0] ^ 0x20;
+        id.id = NodeId::from_bytes(bytes);
+        id
+    };
+    let (mut table, old) = full::<Table>(20);
+    let _ = table.heard(NOW, old[0]);
+    let newcomer = elsewhere(200, &old[0]);
+    assert_eq!(table.judge(&newcomer), Heard::Wanted);
+    assert_eq!(answer(&mut table, newcomer).added, Some(newcomer));
+    assert!(table.find(&old[1].id).is_none(), "not heard for longest");
+    assert!(table.find(&old[0].id).is_some());
+    // Its part is empty no more.
+    let mut second = elsewhere(201, &old[0]);
+    let mut bytes = *second.id.as_bytes();
+    bytes[31] ^= 1;
+    second.id = NodeId::from_bytes(bytes);
+    assert_eq!(table.judge(&second), Heard::Unwanted);
+
+    // Where the nearest are among them, nobody goes.
+    let (table, old) = full::<Table>(19);
+    assert_eq!(table.judge(&elsewhere(200, &old[0])), Heard::Unwanted);
+}
+
 #[test]
 fn a_full_bucket_keeps_its_old_contacts_until_one_fails() {
     let (mut table, mut rng) = (table::<Table>(), rng());
@@ -157,7 +214,8 @@ fn a_full_bucket_keeps_its_old_contacts_until_one_fails() {
     for &contact in &old {
         assert_eq!(answer(&mut table, contact).added, Some(contact));
     }
-    let newcomer = in_bucket(0, 99, &mut rng);
+    // Where another is already.
+    let newcomer = beside(&old[5], in_bucket(0, 99, &mut rng));
     assert_eq!(table.judge(&newcomer), Heard::Unwanted);
     let change = answer(&mut table, newcomer);
     assert_eq!(

@@ -10,13 +10,14 @@ use crate::rng::Rng;
 use crate::rpc::Peer;
 use crate::time::Instant;
 
+use super::guide::Guide;
 use super::{
     CHECK_MS, FILL_PAUSE_MS, JITTER_PERCENT, Kademlia, NEIGHBOUR_SILENT_S, PROBE_MS, REFRESH_MS,
     SILENT_S, Timer,
 };
 use crate::overlay::{Entry, K, Overlay, REPLICATION, Silent, Spare, Upkeep, seconds};
 
-impl<L: List<Entry>, S: List<Spare>, F: List<Silent>> Kademlia<L, S, F> {
+impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F, G> {
     pub(super) fn set(&mut self, timer: Timer, at: Instant) {
         if let Some(place) = self.timers.get_mut(timer as usize) {
             *place = Some(at);

@@ -47,7 +47,26 @@ struct CommandLine {
     scenario: Option<scenario::Scenario>,
 }
 
+/// Has the system's allocator take large pages, which saves a large world a sixth of its time: that is asked for in
+/// the environment, before a program starts, so it starts itself anew.
+fn use_large_pages() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        use std::os::unix::process::CommandExt;
+        const TUNABLES: &str = "GLIBC_TUNABLES";
+        if std::env::var_os(TUNABLES).is_none()
+            && let Ok(program) = std::env::current_exe()
+        {
+            let mut anew = std::process::Command::new(program);
+            anew.args(std::env::args_os().skip(1));
+            // It comes back only when it failed; then pages are what they are.
+            let _ = anew.env(TUNABLES, "glibc.malloc.hugetlb=1").exec();
+        }
+    }
+}
+
 fn main() -> ExitCode {
+    use_large_pages();
     let options = CommandLine::parse();
     match &options.scenario {
         Some(scenario) => scenario::run(scenario),

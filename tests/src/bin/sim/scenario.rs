@@ -13,7 +13,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use strandline_tests::sim::heap::{self, Side};
 use strandline_tests::sim::scenarios::plot::Plot;
 use strandline_tests::sim::scenarios::{
-    Basis, Report, churn, flash_crowd, half_die, join, lookup, partition, ring, skew,
+    Basis, Report, churn, flash_crowd, half_die, join, lookup, newcomers, partition, ring, sending,
+    silent, skew,
 };
 use strandline_tests::sim::{Chance, Cryptography, Overlay, World};
 
@@ -170,6 +171,47 @@ pub enum Scenario {
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=20))]
         per_second: u64,
     },
+    /// Plant contacts that never answer, each by one datagram to every node; do lookups notice?
+    Silent {
+        #[command(flatten)]
+        common: Common,
+        /// How many contacts never answer
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        silent: u32,
+        /// How many lookups, before and after
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+        lookups: u64,
+        /// How many of them begin in a second
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+        per_second: u64,
+    },
+    /// Let nodes join that are the nearest of all to a stored value; when has each the value?
+    ///
+    /// A round of maintenance is a quarter of an hour: that is how long each may take.
+    Newcomers {
+        #[command(flatten)]
+        common: Common,
+        /// How many, one a second
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        newcomers: u32,
+    },
+    /// Send messages to keys while nodes crash and others come
+    ///
+    /// The owner of a key is the nearest of all who have joined and live: when the message was sent, or when its sender
+    /// was answered. Messages whose sender died are left out.
+    Send {
+        #[command(flatten)]
+        common: Common,
+        /// Median of the sessions in minutes
+        #[arg(long, value_name = "MIN", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+        median: u64,
+        /// How many minutes
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=1_440))]
+        minutes: u64,
+        /// Messages in a minute, all nodes together
+        #[arg(long, default_value_t = 60)]
+        sends: u64,
+    },
 }
 
 /// What every scenario can be told.
@@ -271,7 +313,10 @@ impl Scenario {
             | Self::RingPaths { common, .. }
             | Self::RingFailures { common, .. }
             | Self::RingChurn { common, .. }
-            | Self::Skew { common, .. } => common,
+            | Self::Skew { common, .. }
+            | Self::Silent { common, .. }
+            | Self::Newcomers { common, .. }
+            | Self::Send { common, .. } => common,
         }
     }
 }
@@ -391,6 +436,11 @@ fn run_one(scenario: &Scenario, basis: &Basis, out: &mut Printer<'_>, plots: &mu
         Scenario::RingPaths { .. } | Scenario::RingFailures { .. } | Scenario::RingChurn { .. } => {
             run_ring(scenario, basis, out, plots, &mut show);
         }
+        Scenario::Silent { .. } | Scenario::Newcomers { .. } | Scenario::Send { .. } => {
+            if let Some(report) = run_toolkit(scenario, basis, &mut show) {
+                out.print(&report, began);
+            }
+        }
     }
 }
 
@@ -461,8 +511,58 @@ fn run_ring(
         | Scenario::HalfDie { .. }
         | Scenario::Partition { .. }
         | Scenario::FlashCrowd { .. }
-        | Scenario::Skew { .. } => {}
+        | Scenario::Skew { .. }
+        | Scenario::Silent { .. }
+        | Scenario::Newcomers { .. }
+        | Scenario::Send { .. } => {}
     }
+}
+
+/// The scenarios of which an application of the toolkit asks.
+fn run_toolkit(
+    scenario: &Scenario,
+    basis: &Basis,
+    show: &mut dyn FnMut(&World, &str),
+) -> Option<Report> {
+    Some(match scenario {
+        Scenario::Silent {
+            silent,
+            lookups,
+            per_second,
+            ..
+        } => {
+            let options = silent::Options {
+                silent: *silent as usize,
+                lookups: *lookups,
+                per_s: *per_second,
+            };
+            silent::run(basis, options, show)
+        }
+        Scenario::Send {
+            median,
+            minutes,
+            sends,
+            ..
+        } => {
+            let options = sending::Options {
+                median_s: median * 60,
+                time_s: minutes * 60,
+                sends_per_min: *sends,
+            };
+            sending::run(basis, options, show)
+        }
+        Scenario::Newcomers { newcomers, .. } => newcomers::run(basis, *newcomers as usize, show),
+        Scenario::Join { .. }
+        | Scenario::Lookup { .. }
+        | Scenario::Churn { .. }
+        | Scenario::HalfDie { .. }
+        | Scenario::Partition { .. }
+        | Scenario::FlashCrowd { .. }
+        | Scenario::Skew { .. }
+        | Scenario::RingPaths { .. }
+        | Scenario::RingFailures { .. }
+        | Scenario::RingChurn { .. } => return None,
+    })
 }
 
 fn run_churn(

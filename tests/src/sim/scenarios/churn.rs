@@ -132,17 +132,17 @@ impl Course {
 }
 
 /// Who goes when.
-struct Sessions {
+pub(super) struct Sessions {
     ends: BinaryHeap<Reverse<(u64, HostId)>>,
     median_us: u64,
     random: Random,
     /// By machine, who has a session already.
     noted: Vec<bool>,
-    departures: u64,
+    pub(super) departures: u64,
 }
 
 impl Sessions {
-    fn new(crowd: &mut Crowd, median_s: u64) -> Self {
+    pub(super) fn new(crowd: &mut Crowd, median_s: u64) -> Self {
         let mut sessions = Self {
             ends: BinaryHeap::new(),
             median_us: median_s * 1_000_000,
@@ -155,7 +155,7 @@ impl Sessions {
     }
 
     /// Gives those who have joined since the last call a session.
-    fn note(&mut self, crowd: &Crowd) {
+    pub(super) fn note(&mut self, crowd: &Crowd) {
         // An exponential session has no memory: those who were there before have as long to go as newcomers.
         self.noted.resize(crowd.world.len(), false);
         for host in crowd.members() {
@@ -168,7 +168,7 @@ impl Sessions {
     }
 
     /// Lets those go whose time has come, and as many come.
-    fn turn(&mut self, crowd: &mut Crowd) {
+    pub(super) fn turn(&mut self, crowd: &mut Crowd) {
         while let Some(Reverse((at_us, host))) = self.ends.peek().copied() {
             if at_us > crowd.world.now_us() || crowd.members().len() < 2 {
                 return;

@@ -147,6 +147,11 @@ impl Crowd {
     /// Starts a node and lets it join through a member.
     pub fn add(&mut self, through: HostId) -> HostId {
         let host = self.start();
+        self.begin_joining(host, through);
+        host
+    }
+
+    fn begin_joining(&mut self, host: HostId, through: HostId) {
         let ticket = self.join(host, through);
         let began_us = self.world.now_us();
         self.joining.push_back(Joining {
@@ -155,7 +160,6 @@ impl Crowd {
             began_us,
             tries: 1,
         });
-        host
     }
 
     /// How many are joining.
@@ -192,9 +196,26 @@ impl Crowd {
         Truth::of(ids.map(AnyNode::node_id).collect())
     }
 
+    /// A machine for a node that is to come later, and the id that it will have.
+    pub fn prepare(&mut self) -> (HostId, NodeId) {
+        let setup = self.setup();
+        self.world.prepare(setup)
+    }
+
+    /// Starts the node of a machine that was prepared and lets it join through a member.
+    pub fn add_prepared(&mut self, host: HostId, through: HostId) {
+        self.world.switch_on(host);
+        self.begin_joining(host, through);
+    }
+
     fn start(&mut self) -> HostId {
+        let setup = self.setup();
+        self.world.node_with(setup)
+    }
+
+    fn setup(&mut self) -> Setup {
         let error_ms = self.either_way(self.clocks.error_ms);
-        let setup = Setup {
+        Setup {
             joins: false,
             drift_ppm: self.either_way(self.clocks.drift_ppm),
             time_of_day: TimeOfDay::Known {
@@ -202,8 +223,7 @@ impl Crowd {
                 uncertainty_ms: self.clocks.uncertainty_ms.max(20),
             },
             ..Setup::new(Kind::Server)
-        };
-        self.world.node_with(setup)
+        }
     }
 
     /// A number between minus `most` and `most`.

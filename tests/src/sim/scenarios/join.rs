@@ -1,5 +1,9 @@
 //! `join`: how long, and how many datagrams, until so many nodes are joined; and what each then takes of memory.
 
+use std::collections::BTreeSet;
+
+use strandline_core::id::NodeId;
+
 use super::crowd::{Crowd, REST_S};
 use super::report::Samples;
 use super::{Basis, Progress, Report};
@@ -37,8 +41,32 @@ pub fn run(basis: &Basis, progress: Progress<'_>) -> (Report, Crowd) {
         nodes * crowd.world.now_us() as f64 / 1e6,
     );
     tables(&crowd, &mut report);
+    spread(&crowd, &mut report);
     let report = report.close(&crowd.world);
     (report, crowd)
+}
+
+/// Parts of the half of all ids that lies across from a node's own; a bucket's twenty contacts, drawn at random, are in
+/// some 12 of so many.
+const PARTS: u8 = 16;
+
+/// How well the contacts of the farthest bucket are spread: a lookup goes on from the one nearest to its key.
+fn spread(crowd: &Crowd, report: &mut Report) {
+    let mut parts = Samples::default();
+    for host in crowd.members() {
+        let Some(node) = crowd.world.running(*host) else {
+            continue;
+        };
+        let leading = |id: &NodeId| id.as_bytes()[0];
+        let own = leading(&node.node_id());
+        let far = node.peers().into_iter().map(|(id, _)| leading(&id));
+        let far = far.filter(|byte| (byte ^ own) & 0x80 != 0);
+        let known: BTreeSet<_> = far.map(|byte| (byte & 0x7f) / (128 / PARTS)).collect();
+        parts.add(known.len() as u64);
+    }
+    if let Some(mean) = parts.mean() {
+        report.row(format!("of {PARTS} parts across, known"), mean, "");
+    }
 }
 
 /// How full the tables of the nodes are.

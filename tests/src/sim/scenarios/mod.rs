@@ -9,7 +9,7 @@
 //! | `crowd` | the network of a scenario, who lives in it, and the truth about who is near a key |
 //! | `asking` | lookups and reads from everywhere, and what came of them |
 //! | `publishing` | values put, and authors that go once they are |
-//! | `join`, `lookup`, `churn`, `half_die`, `partition`, `flash_crowd`, `skew` | a scenario each |
+//! | `join`, `lookup`, `churn`, `half_die`, `partition`, `flash_crowd`, `skew`, `silent`, `newcomers`, `sending` | a scenario each |
 //! | `ring` | what the paper on Chord measured: `ring-paths`, `ring-failures`, `ring-churn` |
 //! | `report` | rows of numbers, in words, JSON and CSV |
 //! | `plot` | lines over two axes, as SVG |
@@ -21,11 +21,14 @@ pub mod flash_crowd;
 pub mod half_die;
 pub mod join;
 pub mod lookup;
+pub mod newcomers;
 pub mod partition;
 pub mod plot;
 pub mod publishing;
 pub mod report;
 pub mod ring;
+pub mod sending;
+pub mod silent;
 pub mod skew;
 
 use super::{Chance, Cryptography, Overlay, World};

@@ -30,7 +30,6 @@ impl World {
         let addr = address_of(host);
         let mut machine = Machine::new(addr, setup, name, &mut self.nodes_random);
         machine.user = self.user_of(&machine);
-        self.by_addr.insert(addr, host);
         self.machines.push(machine);
         HostId(host)
     }
@@ -66,7 +65,7 @@ impl World {
         machine.ticker = Ticker::new(now_us, origin_us, machine.setup.drift_ppm);
         let kind = machine.setup.kind;
         machine.program = heap::on(heap::Side::Core, || {
-            Program::Node(Box::new(AnyNode::unstarted(kind, cryptography, overlay)))
+            Program::Node(AnyNode::unstarted(kind, cryptography, overlay))
         });
         machine.application = None;
         (machine.deadline, machine.timer_us, machine.committing) = (None, None, false);

@@ -16,7 +16,7 @@ mod boot;
 mod tell;
 mod turn;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -131,7 +131,6 @@ pub struct World {
     pub(super) network: Network,
     pub(super) streams: Streams,
     pub(super) machines: Vec<Machine>,
-    by_addr: HashMap<SocketAddr, u32>,
     /// Keys, seeds, clocks and disks of the machines.
     pub(super) nodes_random: Random,
     /// Sizes of segments.
@@ -196,7 +195,6 @@ impl World {
             network: Network::new(random.fork("network")),
             streams: Streams::default(),
             machines: Vec::new(),
-            by_addr: HashMap::new(),
             nodes_random: random.fork("nodes"),
             segments_random: random.fork("segments"),
             trace: Trace::new(),

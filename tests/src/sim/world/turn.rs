@@ -15,8 +15,9 @@ use super::{Event, HostId, World};
 use crate::sim::answers::{Answer, Heard, Notice, State, Ticket};
 use crate::sim::application::Hearing;
 use crate::sim::effects::{Effect, Gathering};
+use crate::sim::fetch::fetch;
 use crate::sim::heap;
-use crate::sim::machine::Program;
+use crate::sim::machine::{Program, address_of, machine_of};
 use crate::sim::meter::Cause;
 use crate::sim::node::{AnyNode, Command, Input, Reply};
 use crate::sim::streams::{ConnId, Side};
@@ -46,6 +47,7 @@ impl World {
             self.queue.advance(until_us);
             return false;
         };
+        self.fetch_next();
         match event {
             Event::Datagram {
                 to,
@@ -85,6 +87,21 @@ impl World {
         true
     }
 
+    /// Has the memory of the node that comes next fetched while this one works: in a large world it is in no cache.
+    fn fetch_next(&self) {
+        let host = match self.queue.next() {
+            Some(Event::Datagram { to, bytes, .. }) => {
+                fetch(&**bytes);
+                *to
+            }
+            Some(Event::Wake { host, .. } | Event::Commit { host, .. }) => *host,
+            Some(Event::Sntp { .. } | Event::Stream(..) | Event::Overdue(_)) | None => return,
+        };
+        if let Some(node) = self.running(HostId(host)) {
+            node.fetch();
+        }
+    }
+
     /// Whether this start of a machine's node still runs.
     pub(in crate::sim) fn lives(&self, host: u32, incarnation: u32) -> bool {
         self.machines
@@ -94,7 +111,7 @@ impl World {
 
     /// The machine at an address.
     pub(in crate::sim) fn machine_at(&self, addr: SocketAddr) -> Option<u32> {
-        self.by_addr.get(&addr).copied()
+        machine_of(addr).filter(|machine| (*machine as usize) < self.machines.len())
     }
 
     fn deliver(&mut self, to: u32, from: SocketAddr, bytes: &[u8]) {
@@ -363,7 +380,7 @@ impl World {
 
     fn carry_out(&mut self, host: u32, effect: Effect) {
         match effect {
-            Effect::Send { to, bytes } => self.send(host, to, &bytes),
+            Effect::Send { to, bytes } => self.send(host, to, bytes),
             Effect::Open { stream, to } => self.open_stream(host, stream, to),
             Effect::Write { stream, bytes } => {
                 self.tally.frames += 1;
@@ -389,16 +406,16 @@ impl World {
         }
     }
 
-    fn send(&mut self, host: u32, to: SocketAddr, bytes: &[u8]) {
+    fn send(&mut self, host: u32, to: SocketAddr, bytes: Box<[u8]>) {
         self.tally.datagrams += 1;
         self.tally.datagram_bytes += bytes.len() as u64;
         self.tally.datagram_len_max = self.tally.datagram_len_max.max(bytes.len());
-        self.meter.sent(HostId(host), to, bytes);
+        self.meter.sent(HostId(host), to, &bytes);
         if self.judges {
-            self.judge_datagram(host, to, bytes);
+            self.judge_datagram(host, to, &bytes);
         }
         debug_assert!(bytes.len() <= DATAGRAM_LEN_MAX || !self.failures.is_empty());
-        self.launch(host, self.machine(HostId(host)).addr, to, bytes);
+        self.launch(host, address_of(host), to, bytes);
     }
 
     fn judge_datagram(&mut self, host: u32, to: SocketAddr, bytes: &[u8]) {
@@ -421,25 +438,29 @@ impl World {
         at: u32,
         from: SocketAddr,
         to: SocketAddr,
-        bytes: &[u8],
+        bytes: Box<[u8]>,
     ) {
         let Some(target) = self.machine_at(to) else {
             self.tally.datagrams_lost += 1;
             return;
         };
         let now_us = self.now_us();
-        let mut arrivals = self.network.datagram(at, target).peekable();
-        if arrivals.peek().is_none() {
+        let cause = self.meter.cause;
+        let arrives = |bytes| Event::Datagram {
+            to: target,
+            from,
+            bytes,
+            cause,
+        };
+        let mut arrivals = self.network.datagram(at, target);
+        let Some(first_us) = arrivals.next() else {
             self.tally.datagrams_lost += 1;
-        }
-        for delay_us in arrivals {
-            let event = Event::Datagram {
-                to: target,
-                from,
-                bytes: bytes.into(),
-                cause: self.meter.cause,
-            };
-            self.queue.push(now_us + delay_us, event);
+            return;
+        };
+        let again: Vec<_> = arrivals.map(|delay_us| (delay_us, bytes.clone())).collect();
+        self.queue.push(now_us + first_us, arrives(bytes));
+        for (delay_us, bytes) in again {
+            self.queue.push(now_us + delay_us, arrives(bytes));
         }
     }
 
