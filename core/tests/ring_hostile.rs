@@ -366,7 +366,10 @@ fn impossible_contacts_are_counted_in_lookups_and_in_what_neighbours_say() {
     // Stabilisation, and the look-up of fingers.
     scene.run(2 * STABILISE_MS, bad);
     let later = scene.dropped(Rule::BadContact);
-    assert!(later >= joined + count && later.is_multiple_of(count), "{later}");
+    assert!(
+        later >= joined + count && later.is_multiple_of(count),
+        "{later}"
+    );
     assert!(scene.elsewhere.is_empty(), "{:?}", scene.elsewhere);
     assert_eq!(scene.dht.peers().len(), 1);
 }
