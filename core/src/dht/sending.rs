@@ -21,7 +21,7 @@ const PING_HEAD_LEN: usize = 5 + 8 + 32 + 8 + 1 + 1 + 1 + 1;
 
 impl<P: Plan> Dht<P> {
     /// The next datagram to send: where to, and its length in `buf`, which needs
-    /// [`DATAGRAM_LEN_MAX`] bytes; with less, what does not fit is dropped.
+    /// [`DATAGRAM_LEN_MAX`](crate::wire::DATAGRAM_LEN_MAX) bytes; with less, what does not fit is dropped.
     pub fn poll_send(&mut self, buf: &mut [u8]) -> Option<(SocketAddr, usize)> {
         loop {
             // Without room for it the first of the others goes first.

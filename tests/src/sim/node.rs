@@ -241,7 +241,7 @@ impl AnyNode {
         each!(self, node => drive::drain(node, transport, handler))
     }
 
-    /// Has the node's own memory fetched, see [`super::fetch`].
+    /// Has the node's own memory fetched, see `sim/fetch.rs`.
     pub fn fetch(&self) {
         each!(self, node => super::fetch::fetch(&**node));
     }
