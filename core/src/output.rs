@@ -294,6 +294,7 @@ pub enum Event<'b> {
         prefix_bits: u16,
     },
     /// The range of keys that this node owns has changed (Chord): those behind `after`, clockwise, up to and with `last`.
+    /// After a time in which it was in doubt, and nothing was owned, it is told again though it is the same.
     RangeChanged {
         /// The id of the predecessor. The same as `last`: every key is owned.
         after: Key,

@@ -308,8 +308,14 @@ fn replace(path: &Path) {
 #[test]
 fn an_address_where_nobody_is_to_be_joined() {
     let scratch = Scratch::new();
-    // Bound, so that nobody else gets it, and silent.
-    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // Bound, so that nobody else gets it, and silent. A connection of somebody else may use the port of the other kind.
+    let (silent, taken) = eventually("a port is free for both", || {
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let taken = TcpListener::bind(silent.local_addr().unwrap());
+        taken
+            .map(|taken| (silent, taken))
+            .map_err(|error| error.to_string())
+    });
     let nobody = silent.local_addr().unwrap();
     let mut ada = Node::new(&scratch, "a", "ada");
     ada.start(Some(nobody));
@@ -326,7 +332,7 @@ fn an_address_where_nobody_is_to_be_joined() {
     ada.post("hello?");
 
     // It goes on trying: when somebody comes to that address, they meet.
-    drop(silent);
+    drop((silent, taken));
     let mut bob = Node::new(&scratch, "b", "bob").at(&nobody.to_string());
     bob.start(None);
     eventually("they meet", || {

@@ -415,7 +415,11 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
         let after = match self.entries.last() {
             None => self.own,
             Some(last) if self.settled => last.contact.id,
-            Some(_) => return None,
+            Some(_) => {
+                // Nothing is owned for sure now: the range is told again when it is, though it may be the same.
+                self.told = false;
+                return None;
+            }
         };
         if self.own == NodeId::ZERO || (self.told && self.told_after == after) {
             return None;

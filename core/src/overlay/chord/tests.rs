@@ -142,6 +142,11 @@ fn who_is_alone_owns_every_key_and_who_has_not_joined_none() {
     };
     assert_eq!(ring.pop_responsibility(), Some(range));
     assert_eq!(ring.pop_responsibility(), None, "only once");
+    // Its predecessor seems to be gone, and comes back: for a while nothing was owned.
+    ring.settled = false;
+    assert!(ring.pop_responsibility().is_none() && !ring.is_responsible(&key(6_000)));
+    ring.settled = true;
+    assert_eq!(ring.pop_responsibility(), Some(range), "sure of it again");
 }
 
 #[test]
