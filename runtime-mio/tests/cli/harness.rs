@@ -394,6 +394,19 @@ impl Net {
         }
         Self { nodes, scratch }
     }
+
+    /// Waits until each node knows all others: those that joined at the same moment may know only the first, and are
+    /// alone when that one dies.
+    #[track_caller]
+    pub fn meet(&self) {
+        for node in &self.nodes {
+            eventually("they know one another", || {
+                let body = node.ask(["peers"]);
+                let all = list(&body, "peers").len() + 1 == self.nodes.len();
+                all.then_some(()).ok_or_else(|| body.to_string())
+            });
+        }
+    }
 }
 
 /// Two people who know nothing of each other yet.

@@ -34,6 +34,7 @@ fn copies_outlive_their_author_until_they_expire_and_no_longer() {
         &["ada", "bob", "cleo", "dov"],
         &["--keep", &keep_s().to_string()],
     );
+    net.meet();
     for reader in 1..=2 {
         net.nodes[reader].ask(["follow", &net.nodes[0].handle]);
     }
