@@ -42,13 +42,13 @@ fn build() -> PathBuf {
     let status = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--release", "--target-dir"])
         .arg(&target_dir)
-        .current_dir(here.join("firmware"))
+        .current_dir(here.join("firmware/lm3s6965"))
         // Flags from outside would replace those of its configuration.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .status();
     assert!(status.unwrap().success(), "the firmware does not build");
-    let elf = target_dir.join(TARGET).join("release/strandline-firmware");
+    let elf = target_dir.join(TARGET).join("release/lm3s6965");
     let flat = elf.with_extension("bin");
     std::fs::write(&flat, flatten(&std::fs::read(elf).unwrap())).unwrap();
     flat
