@@ -8,6 +8,7 @@
 #![cfg(unix)]
 
 mod board;
+mod mps2;
 mod namespace;
 mod switch;
 
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use board::{Board, QEMU, image};
+use board::{Board, Kind, LM3S6965, QEMU, image};
 use namespace::{Namespace, server_ip};
 use switch::Switch;
 
@@ -26,14 +27,11 @@ const READS: usize = 10;
 /// How long a board takes to start.
 const START: Duration = Duration::from_secs(30);
 
-/// How much stack a board may use, in bytes.
-const STACK_MAX: u64 = 16 * 1024;
-
 /// The stack has not grown beyond its limit.
 fn check_stack(board: &mut Board) {
     let stack = board.status("stack-max");
     eprintln!("{stack} bytes of stack at most");
-    assert!(stack <= STACK_MAX, "{stack} bytes of stack");
+    assert!(stack <= board.kind.stack_max, "{stack} bytes of stack");
 }
 
 /// A folder of its own for a test's sockets.
@@ -54,10 +52,10 @@ impl Drop for Folder {
 }
 
 /// The right to have boards, for one test at a time: each emulates several. `None`, said aloud, where there are none.
-fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
+fn turn(test: &str, kind: Kind) -> Option<MutexGuard<'static, ()>> {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let image = image().inspect_err(|why| eprintln!("{test} SKIPPED: {why}"));
+    let image = image(kind).inspect_err(|why| eprintln!("{test} SKIPPED: {why}"));
     image.is_ok().then_some(turn)
 }
 
@@ -95,7 +93,7 @@ fn settings_alone(index: usize) -> Vec<String> {
 
 /// So many boards, all joined.
 fn boards(switch: &Switch, count: usize) -> Vec<Board> {
-    let start = |index| Board::start(&settings(index), &switch.card(index));
+    let start = |index| Board::start(LM3S6965, &settings(index), &switch.card(LM3S6965, index));
     let mut boards: Vec<Board> = (0..count).map(start).collect();
     for (index, board) in boards.iter().enumerate() {
         board.wait_for(0, &format!("ready board{index}~"), START);
@@ -117,7 +115,7 @@ fn all_know(boards: &mut [Board], others: usize) {
 
 #[test]
 fn three_boards_find_each_other_follow_post_and_read() {
-    let Some(_turn) = turn("three boards") else {
+    let Some(_turn) = turn("three boards", LM3S6965) else {
         return;
     };
     let folder = Folder::new("three");
@@ -166,7 +164,7 @@ fn follow(boards: &mut [Board], reader: usize, author: usize) {
 
 #[test]
 fn an_author_that_is_unplugged_is_read_from_another_board() {
-    let Some(_turn) = turn("a replica on a board") else {
+    let Some(_turn) = turn("a replica on a board", LM3S6965) else {
         return;
     };
     let folder = Folder::new("replica");
@@ -192,7 +190,7 @@ fn an_author_that_is_unplugged_is_read_from_another_board() {
 
 #[test]
 fn a_board_that_is_reset_is_back_within_five_seconds_and_uses_no_number_again() {
-    let Some(_turn) = turn("a reset") else {
+    let Some(_turn) = turn("a reset", LM3S6965) else {
         return;
     };
     let folder = Folder::new("reset");
@@ -233,7 +231,7 @@ fn a_board_that_is_reset_is_back_within_five_seconds_and_uses_no_number_again() 
 fn boards_and_servers_are_one_network() {
     const BOARDS: usize = 3;
     const SERVERS: usize = 5;
-    let Some(_turn) = turn("boards and servers") else {
+    let Some(_turn) = turn("boards and servers", LM3S6965) else {
         return;
     };
     let folder = Folder::new("mixed");
@@ -249,8 +247,8 @@ fn boards_and_servers_are_one_network() {
         .map(|index| {
             let mut settings = settings_alone(index);
             settings.push(format!("join={}:7827", server_ip(0)));
-            let card = Namespace::card(index);
-            let board = Board::start_by(network.command(QEMU), &settings, &card);
+            let card = Namespace::card(LM3S6965, index);
+            let board = Board::start_by(network.command(QEMU), LM3S6965, &settings, &card);
             // One after the other: who joins finds those that have joined.
             board.wait_for(0, "ended ", COMMAND);
             board
