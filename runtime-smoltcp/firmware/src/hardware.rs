@@ -14,6 +14,9 @@ pub trait Hardware: Copy + 'static {
     /// Its time.
     type Clock: Clock;
 
+    /// Draws from the chip's generator, if it has one; without, the settings' `seed` is all that nobody can guess.
+    const ENTROPY: Option<fn() -> [u8; 32]> = None;
+
     /// Sends a byte on the console's line; loses it if the line does not take it for long.
     fn send(byte: u8);
 

@@ -128,7 +128,7 @@ fn connect<H: Hardware, const CONNECTIONS: usize, const SOCKETS: usize>(
                 routers: settings.router.map(IpAddr::V4).as_slice(),
             },
             time_server: settings.ntp.map(SocketAddr::V4),
-            seed: fresh(settings, "strandline/firmware/net"),
+            seed: fresh::<H>(settings, "strandline/firmware/net"),
         },
     );
     let stack = room.write(stack.map_err(|_| "addr")?);
@@ -196,21 +196,21 @@ fn begin<H: Hardware>(
         node: secret("strandline/firmware/node"),
         name: Name::parse(settings.name).map_err(|_| "name")?,
     };
-    start(clock.now(), node, identity, &settings)?;
+    start::<H>(clock.now(), node, identity, &settings)?;
     Ok(settings)
 }
 
 #[inline(never)]
-fn start<P: Plan>(
+fn start<H: Hardware>(
     now: Instant,
-    node: &mut Node<P>,
+    node: &mut Node<H::Plan>,
     identity: Identity,
     settings: &Settings<'_>,
 ) -> Result<(), &'static str> {
     let network = NetworkId::of_name::<Ed25519>(settings.network);
     let mut config = Config::new(network, (settings.addr.0, settings.port).into());
     config.durability = Durability::Holders(settings.holders);
-    let seed = fresh(settings, "strandline/firmware/core");
+    let seed = fresh::<H>(settings, "strandline/firmware/core");
     node.start(now, identity, &seed, &config).map_err(|_| "net")
 }
 
@@ -228,11 +228,14 @@ fn restore<P: Plan>(
     node.restored_all(now, how).map_err(|_| "new")
 }
 
-/// A seed that is fresh at every start as far as a chip without a generator can make it: another one after each reset, and
-/// after the power came on only if the settings' `seed` is.
-fn fresh(settings: &Settings<'_>, domain: &str) -> Seed {
-    let parts: [&[u8]; 2] = [&settings.seed, &settings.starts.to_le_bytes()];
-    Seed(Ed25519::hash(domain, &parts))
+/// A seed that is fresh at every start. A chip without a generator can only do so much: it is another one after each reset,
+/// and after the power came on only if the settings' `seed` is.
+fn fresh<H: Hardware>(settings: &Settings<'_>, domain: &str) -> Seed {
+    let starts = settings.starts.to_le_bytes();
+    Seed(match H::ENTROPY {
+        Some(draw) => Ed25519::hash(domain, &[&settings.seed, &starts, &draw()]),
+        None => Ed25519::hash(domain, &[&settings.seed, &starts]),
+    })
 }
 
 /// Says which setting is wrong, once, and sleeps for good.
