@@ -212,6 +212,6 @@ impl<P: Plan> Dht<P> {
 
 /// Where a record lies.
 pub(super) fn location_of<P: Plan>(held: &Held<'_>) -> Option<Key> {
-    let record = Record::decode(held.bytes).ok()?;
-    Some(record.key.shard::<P::Crypto>(&record.author, held.depth))
+    let (key, author) = Record::place(held.bytes).ok()?;
+    Some(key.shard::<P::Crypto>(&author, held.depth))
 }

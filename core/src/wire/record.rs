@@ -113,6 +113,14 @@ struct Body<'a> {
     payload: &'a [u8],
 }
 
+/// The beginning of a [`Body`].
+#[derive(Deserialize)]
+struct Place {
+    _kind: u8,
+    key: Key,
+    author: UserId,
+}
+
 /// A decoded record. Its signature is not checked by decoding: see [`Record::verify`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
@@ -188,6 +196,19 @@ impl<'a> Record<'a> {
             signed,
             signature,
         })
+    }
+
+    /// Key and author of an encoded record that was decoded before, without the rest: holders ask where each of theirs
+    /// belongs time and again.
+    ///
+    /// # Errors
+    /// [`Rule::Malformed`].
+    pub fn place(bytes: &'a [u8]) -> Result<(Key, UserId), Rule> {
+        let place = postcard::take_from_bytes::<&[u8]>(bytes)
+            .and_then(|(signed, _)| postcard::take_from_bytes::<Place>(signed));
+        place
+            .map(|(place, _)| (place.key, place.author))
+            .map_err(|_| Rule::Malformed)
     }
 
     /// The record's slot at its location.
