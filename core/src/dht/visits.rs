@@ -23,6 +23,9 @@ pub const DEPTH_MAX: u8 = 8;
 /// How many nodes a message's lookup has to hear of before the nearest is believed to be that.
 const SEND_WANT: usize = 3;
 
+/// How many nodes a lookup that fills a bucket ends with. Each names [`K`], most of which lie in the bucket.
+const REFRESH_WANT: usize = 4;
+
 /// One location of an operation; opaque, named by memory plans alone.
 pub struct Visit<P: Plan> {
     pub(super) op: Handle,
@@ -96,6 +99,7 @@ impl<P: Plan> Dht<P> {
     #[inline(never)] // A visit is built in its frame, which is not to last while visits go on.
     pub(super) fn start_visit(&mut self, handle: Handle) -> bool {
         let small = self.overlay.entries().len() <= K;
+        let own = self.own_key();
         let Some(op) = self.ops.get_mut(handle) else {
             return false;
         };
@@ -104,6 +108,7 @@ impl<P: Plan> Dht<P> {
         let want = match &mut op.job {
             // The owner alone: it is the finger.
             Job::Refresh if P::Overlay::RING => 1,
+            Job::Refresh if op.target != own => REFRESH_WANT,
             Job::Join(_) | Job::Refresh | Job::Find => K,
             Job::Get(get) => {
                 match get.frontier.pop() {
