@@ -25,7 +25,7 @@ const DAILY_MS: u64 = 24 * HOUR_MS;
 /// The same without a clock, when holders keep a record for an hour at most.
 const UNDATED_MS: u64 = 40 * MINUTE_MS;
 /// Pauses of the first renewals, in ms: whoever joined meanwhile may be nearer to the key.
-const EARLY_MS: [u64; 4] = [2 * MINUTE_MS, 10 * MINUTE_MS, 30 * MINUTE_MS, 2 * HOUR_MS];
+const EARLY_MS: [u64; 3] = [2 * MINUTE_MS, 30 * MINUTE_MS, 2 * HOUR_MS];
 /// First puts come within this time after there is somebody to put to, in ms.
 const FIRST_MS: u64 = 300;
 /// With many people followed, the first `Follow` records are spread by this much each, in ms.

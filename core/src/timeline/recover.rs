@@ -24,9 +24,10 @@ use super::posts::PostId;
 use super::state::State;
 use super::tags::Part;
 
-/// The first read comes this long after there is somebody to ask, in ms; each further one doubles the pause, up to
-/// [`PAUSE_MAX_MS`].
+/// The first read comes this long after there is somebody to ask, in ms; each further one after a pause that is
+/// [`PAUSE_GROWS`] times as long, up to [`PAUSE_MAX_MS`].
 const PAUSE_MS: u64 = 2_000;
+const PAUSE_GROWS: u64 = 4;
 const PAUSE_MAX_MS: u64 = 60 * 60 * 1_000;
 /// After lost storage: the pause between attempts, in ms.
 const RETRY_MS: u64 = 5_000;
@@ -217,7 +218,7 @@ impl Recovery {
             return;
         };
         if self.stage == Stage::Home {
-            self.pause_ms = self.pause_ms.saturating_mul(2).min(PAUSE_MAX_MS);
+            self.pause_ms = self.pause_ms.saturating_mul(PAUSE_GROWS).min(PAUSE_MAX_MS);
             let pause_ms = state.me.rng().jitter(self.pause_ms, JITTER_PERCENT);
             self.due = Some(now.after_ms(pause_ms));
             return;

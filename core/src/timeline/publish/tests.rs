@@ -89,12 +89,12 @@ fn everything_is_put_at_once_and_renewed_early_then_at_its_pace() {
     let claims = minutes(&later, Kind::Claim);
     assert_eq!(
         claims.len(),
-        6,
-        "2, 12, 42, 162 minutes, then daily: {claims:?}"
+        5,
+        "2, 32, 152 minutes, then daily: {claims:?}"
     );
-    assert!((1..=3).contains(&claims[0]) && (10..=14).contains(&claims[1]));
-    assert!((144..=180).contains(&claims[3]));
-    assert!((1_296..=1_584).contains(&(claims[5] - claims[4])));
+    assert!((1..=3).contains(&claims[0]) && (28..=36).contains(&claims[1]));
+    assert!((134..=170).contains(&claims[2]));
+    assert!((1_296..=1_584).contains(&(claims[4] - claims[3])));
     let profiles = minutes(&later, Kind::Profile);
     let longest = profiles
         .windows(2)
