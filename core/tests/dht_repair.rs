@@ -67,8 +67,18 @@ struct Pair<P: Plan> {
     answers_pings: bool,
 }
 
+/// A neighbour with this id is told first, and then in every other round.
+const LAST_ID: NodeId = NodeId::from_bytes([0xff; 32]);
+/// A neighbour with this id is told in the rounds between.
+const FIRST_ID: NodeId = NodeId::from_bytes([0; 32]);
+
 impl<P: Plan> Pair<P> {
     fn new() -> Self {
+        Self::of(LAST_ID)
+    }
+
+    /// A node whose neighbour has this id.
+    fn of(peer: NodeId) -> Self {
         let mut dht = Box::new(Dht::<P>::EMPTY);
         let (secret, rng) = (
             SecretKey::from_bytes([1; 32]),
@@ -80,7 +90,7 @@ impl<P: Plan> Pair<P> {
         let mut pair = Self {
             dht,
             now: START,
-            peer: NodeId::from_bytes([9; 32]),
+            peer,
             addr,
             token: NO_TOKEN,
             said: Vec::new(),
@@ -408,24 +418,27 @@ fn a_full_location_takes_newer_records_and_no_others() {
 }
 
 #[test]
-fn a_neighbour_is_told_every_ten_to_fifteen_minutes_and_gets_what_it_lacks_once() {
+fn a_neighbour_is_told_in_every_other_round_and_gets_what_it_lacks_once() {
     let mut pair = Pair::<Server>::new();
+    pair.dht.set_clock(START, UNIX_MS, 10);
     let records = [
-        value(3, key(1), 1, 0),
-        value(4, key(1), 1, 0),
-        value(3, key(2), 1, 0),
+        value(3, key(1), 1, UNIX_MS),
+        value(4, key(1), 1, UNIX_MS),
+        value(3, key(2), 1, UNIX_MS),
     ];
     for record in &records {
-        pair.put(record, 5_000, HOUR_MS);
+        pair.put(record, 5_000, 3 * HOUR_MS);
     }
-    pair.run_ms(40 * MINUTE_MS);
-    let mut last = START;
+    pair.run_ms(100 * MINUTE_MS);
+    // The round before the first was not: ten to fifteen minutes each.
+    let mut last = START.after_ms(12 * MINUTE_MS + MINUTE_MS / 2);
+    last = Instant::from_ms(last.as_ms() - 25 * MINUTE_MS);
     for (at, said) in &pair.said {
         let Said::Have(bytes) = said else {
             panic!("{said:?}");
         };
         let pause_ms = at.since_ms(last);
-        assert!((600_000..=910_000).contains(&pause_ms), "{pause_ms}");
+        assert!((1_200_000..=1_810_000).contains(&pause_ms), "{pause_ms}");
         last = *at;
         let told: Vec<_> = Told::iter(bytes).collect();
         assert_eq!(told.len(), 2, "grouped by location");
@@ -433,11 +446,11 @@ fn a_neighbour_is_told_every_ten_to_fifteen_minutes_and_gets_what_it_lacks_once(
         assert_eq!(told[0].digests.len(), 2 * DIGEST_LEN);
     }
     let (rounds, put) = pair.take_said();
-    assert!((2..=4).contains(&rounds), "{rounds}");
+    assert!((3..=5).contains(&rounds), "{rounds}");
     assert!(put.is_empty());
 
     pair.to_have = Answer::Lacks(0b101);
-    pair.run_ms(15 * MINUTE_MS);
+    pair.run_ms(31 * MINUTE_MS);
     let lifetimes: Vec<_> = pair
         .said
         .iter()
@@ -456,7 +469,7 @@ fn a_neighbour_is_told_every_ten_to_fifteen_minutes_and_gets_what_it_lacks_once(
             "{age_ms} after {passed_ms}"
         );
         assert!(
-            remaining_ms <= HOUR_MS - passed_ms,
+            remaining_ms <= 3 * HOUR_MS - passed_ms,
             "{remaining_ms} after {passed_ms}"
         );
     }
@@ -466,13 +479,32 @@ fn a_neighbour_is_told_every_ten_to_fifteen_minutes_and_gets_what_it_lacks_once(
 }
 
 #[test]
+fn of_two_holders_one_tells_the_other_in_a_round() {
+    let told = |peer| {
+        let mut pair = Pair::<Server>::of(peer);
+        pair.dht.set_clock(START, UNIX_MS, 10);
+        pair.put(&value(3, key(1), 1, UNIX_MS), 0, 9 * HOUR_MS);
+        pair.run_ms(8 * HOUR_MS);
+        let said = pair.said.iter().map(|(at, _)| at.since_ms(START));
+        said.collect::<Vec<_>>()
+    };
+    let (lower, higher) = (told(FIRST_ID), told(LAST_ID));
+    assert!(higher[0] < 16 * MINUTE_MS && lower[0] > 19 * MINUTE_MS);
+    let rounds = 8 * HOUR_MS / (12 * MINUTE_MS + MINUTE_MS / 2);
+    for told in [&lower, &higher] {
+        assert!(told.len().abs_diff(rounds as usize / 2) <= 3, "{told:?}");
+    }
+}
+
+#[test]
 fn a_neighbour_that_asks_for_everything_gets_what_it_was_told_once_a_round() {
     let mut pair = Pair::<Server>::new();
-    pair.put(&value(3, key(1), 1, 0), 0, HOUR_MS);
+    pair.dht.set_clock(START, UNIX_MS, 10);
+    pair.put(&value(3, key(1), 1, UNIX_MS), 0, 3 * HOUR_MS);
     pair.to_have = Answer::Lacks(u64::MAX);
     for outcome in [Answer::Stored, Answer::Full, Answer::Busy, Answer::Stored] {
         pair.to_put = outcome;
-        pair.run_ms(12 * MINUTE_MS);
+        pair.run_ms(25 * MINUTE_MS);
     }
     let (rounds, put) = pair.take_said();
     assert!((3..=5).contains(&rounds), "{rounds}");
@@ -482,8 +514,9 @@ fn a_neighbour_that_asks_for_everything_gets_what_it_was_told_once_a_round() {
 #[test]
 fn a_neighbour_without_room_is_not_pressed() {
     let mut pair = Pair::<Server>::new();
+    pair.dht.set_clock(START, UNIX_MS, 10);
     for n in 0..20 {
-        pair.put(&value(20 + n, key(n % 2), 1, 0), 0, HOUR_MS);
+        pair.put(&value(20 + n, key(n % 2), 1, UNIX_MS), 0, 9 * HOUR_MS);
     }
     pair.to_have = Answer::Lacks(u64::MAX);
     for (answer, most) in [(Answer::Busy, 2), (Answer::Full, 4), (Answer::Stored, 20)] {

@@ -2,22 +2,22 @@
 //!
 //! Owns one round at a time: through the own store in windows of slots, for each window through those who should
 //! hold some of it too. A peer is told the locations with a digest of each record, and is put what it says it
-//! lacks. Each holder runs its own rounds, so nobody has to answer with records. What this node is not among the
-//! nearest to any more it lets go once the nearest [`GIVERS`] have said that they hold it:
-//! copies would multiply as nodes come and go, and readers look for them where they should be. Invariants: a round asks nobody but contacts about
-//! records that they should hold as far as this node knows; one peer is asked at a time, and [`AT_ONCE`] records are on
-//! their way at most; a step looks at one window; a lifetime is never extended.
+//! lacks. Each holder runs its own rounds, so nobody has to answer with records, and of two holders one tells the other
+//! in a round. What this node is not among the nearest to any more it lets go once the nearest [`GIVERS`] have said
+//! that they hold it: copies would multiply as nodes come and go, and readers look for them where they should be.
+//! Invariants: a round asks nobody but contacts about records that they should hold as far as this node knows; one peer
+//! is asked at a time, and [`AT_ONCE`] records are on their way at most; a step looks at one window; a lifetime is
+//! never extended.
 
 use crate::addr::{PackedAddr, source_of};
 use crate::bounded::List;
 use crate::id::{Key, NodeId};
-use crate::overlay::{Change, Nearest, Overlay, REPLICATION};
+use crate::overlay::{Change, Overlay, REPLICATION};
 use crate::plan::Plan;
 use crate::records::{Held, Offer, RecordId};
 use crate::rpc::{Repeat, Tag};
 use crate::rules::Rule;
 use crate::time::{Instant, earliest};
-use crate::wire::RECORD_LEN_MAX;
 use crate::wire::datagram::{
     Contact, DIGEST_LEN, Digest, HAVE_ROOM, LOCATION_LEN, PutOutcome, Told,
 };
@@ -36,8 +36,10 @@ const SOON_JITTER_PERCENT: u32 = 60;
 /// A changed neighbourhood does not begin a round sooner than this after the last one, in ms.
 pub const REST_MS: u64 = 30 * 1_000;
 /// So many that came or vanished among the nearest [`K`](crate::overlay::K) are a changed neighbourhood. Each newcomer
-/// alone is handed its records over.
-pub const CHANGES: u8 = 4;
+/// alone is handed its records over, and where one vanished the gaps alone are filled.
+pub const CHANGES: u8 = 10;
+/// How many of the farthest holders of a record are asked about it when one vanished: they may be new.
+const LAST: usize = 2;
 /// How soon after that a round begins that is only about records whose place the newcomer took, in ms.
 pub const LET_GO_MS: u64 = 20 * 1_000;
 /// The pause between two steps that are not brought on by an answer, in ms.
@@ -51,6 +53,7 @@ pub const AT_ONCE: u8 = 2;
 /// Records that have less than this left are not worth it, in ms.
 pub const WORTH_MS: u64 = 60 * 1_000;
 
+const _: () = assert!(GIVERS < REPLICATION - 1 && LAST < REPLICATION);
 const _: () = assert!(WINDOW == u64::BITS as usize);
 // The windows of the largest store can be counted, and the one after the last.
 const _: () = assert!((1 << 16) / WINDOW < u16::MAX as usize);
@@ -68,15 +71,32 @@ enum Phase {
     Giving,
 }
 
+/// Which records a round is about, and who is told of them; the later, the more. In each is what this node should not
+/// hold any more, for the nearest [`GIVERS`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Scope {
+    /// Nothing more.
+    LetGo,
+    /// One vanished: what this node is one of the nearest [`GIVERS`] to, for those that are farthest, and may be new.
+    Gaps,
+    /// Every record, for the other holders with lower ids; those with higher ones tell this node.
+    Lower,
+    /// The same the other way round. The two take turns.
+    Higher,
+    /// Every record, for every other holder: many came and went.
+    All,
+}
+
 /// The round under way, and when the next one begins.
 pub(super) struct Repair {
     phase: Phase,
-    /// The neighbourhood changed while a round was under way.
-    again: bool,
+    scope: Scope,
+    /// What was brought on since the last round began.
+    wanted: Scope,
     /// How many came to the neighbourhood or vanished since the last round.
     changes: u8,
-    /// The round is only about records that this node should not hold any more.
-    partial: bool,
+    /// The last round that nothing brought on was for those with higher ids.
+    higher: bool,
     /// A record that the peer is being told has changed meanwhile.
     unsure: bool,
     under_way: u8,
@@ -92,7 +112,7 @@ pub(super) struct Repair {
     held_there: u64,
     /// The next step, or the beginning of the next round.
     due: Option<Instant>,
-    /// A round that begins sooner is a partial one.
+    /// A round that begins sooner is not about every record.
     full: Instant,
     /// A changed neighbourhood begins no round before this.
     rested: Instant,
@@ -111,9 +131,10 @@ struct Batch {
 impl Repair {
     pub(super) const EMPTY: Self = Self {
         phase: Phase::Idle,
-        again: false,
+        scope: Scope::LetGo,
+        wanted: Scope::LetGo,
         changes: 0,
-        partial: false,
+        higher: false,
         unsure: false,
         under_way: 0,
         window: 0,
@@ -128,6 +149,23 @@ impl Repair {
 
     pub(super) const fn next_deadline(&self) -> Option<Instant> {
         self.due
+    }
+
+    /// Decides what the round is about that begins now.
+    fn begin(&mut self, now: Instant) {
+        self.scope = self.wanted;
+        if now >= self.full && self.scope < Scope::All {
+            self.higher = !self.higher;
+            self.scope = if self.higher {
+                Scope::Higher
+            } else {
+                Scope::Lower
+            };
+        }
+        self.wanted = Scope::LetGo;
+        if self.scope > Scope::Gaps {
+            self.changes = 0;
+        }
     }
 
     fn enter(&mut self, window: u16) {
@@ -167,7 +205,11 @@ impl<P: Plan> Dht<P> {
             self.count_change(&contact.addr);
         }
         if change.down.is_some() {
-            self.repair_soon();
+            self.bring_on(if P::LETS_GO_SOON {
+                Scope::Gaps
+            } else {
+                Scope::All
+            });
         }
     }
 
@@ -182,18 +224,19 @@ impl<P: Plan> Dht<P> {
         }
     }
 
-    /// Lets the next round begin in a few seconds.
+    /// Lets a round about everything begin in a few seconds.
     pub(super) fn repair_soon(&mut self) {
         self.repair.changes = 0;
+        self.bring_on(Scope::All);
+    }
+
+    /// Lets a round begin in a few seconds, or soon after the one under way.
+    fn bring_on(&mut self, scope: Scope) {
+        self.repair.wanted = self.repair.wanted.max(scope);
         if self.repair.phase == Phase::Idle {
             let pause_ms = self.rng.jitter(SOON_MS, SOON_JITTER_PERCENT);
             let soon = self.now.max(self.repair.rested).after_ms(pause_ms);
-            if P::LETS_GO_SOON {
-                self.repair.full = self.repair.full.min(soon);
-            }
             self.repair.due = earliest(self.repair.due, Some(soon));
-        } else {
-            self.repair.again = true;
         }
     }
 
@@ -221,10 +264,7 @@ impl<P: Plan> Dht<P> {
         match self.repair.phase {
             Phase::Idle if self.overlay.entries().is_empty() => {} // The first contact schedules the next.
             Phase::Idle => {
-                self.repair.partial = P::LETS_GO_SOON && self.now < self.repair.full;
-                if !self.repair.partial {
-                    (self.repair.again, self.repair.changes) = (false, 0);
-                }
+                self.repair.begin(self.now);
                 self.repair.enter(0);
                 self.look();
             }
@@ -236,14 +276,16 @@ impl<P: Plan> Dht<P> {
 
     fn end_round(&mut self) {
         self.repair.phase = Phase::Idle;
-        if P::LETS_GO_SOON && self.repair.partial {
+        if self.repair.scope > Scope::LetGo {
+            self.repair.rested = self.now.after_ms(REST_MS);
+        }
+        if P::LETS_GO_SOON && self.repair.scope <= Scope::Gaps {
             self.repair.due = Some(self.repair.full.max(self.now.after_ms(PAUSE_MS)));
         } else {
-            self.repair.rested = self.now.after_ms(REST_MS);
             self.schedule_round();
         }
-        if self.repair.again {
-            self.repair_soon();
+        if self.repair.wanted > Scope::LetGo {
+            self.bring_on(Scope::LetGo);
         }
     }
 
@@ -296,14 +338,16 @@ impl<P: Plan> Dht<P> {
                 continue;
             };
             let place = u8::try_from(place).unwrap_or(u8::MAX);
-            let (nearest, count) = self.others_at(&location);
-            if P::LETS_GO_SOON && repair.partial && count != GIVERS {
+            let count = self.others_at(&location);
+            let first = self.first_told(&location, count);
+            if first >= count {
                 continue;
             }
-            let others = nearest.iter().take(count);
+            let nearest = self.overlay.nearest(&location);
+            let others = nearest.iter().take(count).skip(first);
             for entry in others.filter_map(|&at| self.overlay.at(at)) {
                 let peer = entry.contact.id;
-                if (peer, place) < (repair.peer, repair.place) {
+                if (peer, place) < (repair.peer, repair.place) || !self.is_told(&peer, count) {
                     continue;
                 }
                 if next.as_ref().is_none_or(|batch| peer < batch.peer) {
@@ -345,17 +389,38 @@ impl<P: Plan> Dht<P> {
         (held.remaining_ms >= WORTH_MS).then_some((held, location))
     }
 
-    /// Those with whom this node compares what it holds at a location, and how many of them count: the others of
-    /// the nearest, as far as it knows. When nearer ones came and it is not among them any more, the very nearest
-    /// two, who tell the others.
-    fn others_at(&self, location: &Key) -> (Nearest, usize) {
-        let nearer = self.overlay.nearer_than_own(location, REPLICATION);
-        let count = if nearer < REPLICATION {
+    /// With how many of the nearest this node compares what it holds at a location: the others that should hold it, as
+    /// far as it knows. When nearer ones came and it is not among them any more, the very nearest two, who tell the
+    /// others.
+    fn others_at(&self, location: &Key) -> usize {
+        if self.overlay.nearer_than_own(location, REPLICATION) < REPLICATION {
             REPLICATION - 1
         } else {
             GIVERS
-        };
-        (self.overlay.nearest(location), count)
+        }
+    }
+
+    /// How many of those are left out in this round, the nearest first.
+    fn first_told(&self, location: &Key, count: usize) -> usize {
+        if !P::LETS_GO_SOON || count == GIVERS {
+            return 0;
+        }
+        let gives = || self.overlay.nearer_than_own(location, GIVERS) < GIVERS;
+        match self.repair.scope {
+            Scope::Gaps if gives() => count - LAST,
+            Scope::LetGo | Scope::Gaps => count,
+            Scope::Lower | Scope::Higher | Scope::All => 0,
+        }
+    }
+
+    /// Whether one of so many others is told in this round.
+    fn is_told(&self, peer: &NodeId, count: usize) -> bool {
+        count == GIVERS
+            || match self.repair.scope {
+                Scope::Lower => *peer < self.id,
+                Scope::Higher => *peer > self.id,
+                Scope::LetGo | Scope::Gaps | Scope::All => true,
+            }
     }
 
     /// Goes through the records of the window as a peer is told them: grouped by location. `tell` learns whether a
@@ -426,7 +491,7 @@ impl<P: Plan> Dht<P> {
             let is_in = |bits: u64| bits.checked_shr(n).is_some_and(|bits| bits & 1 == 1);
             if is_in(lacks) {
                 wanted |= bit;
-            } else if is_in(holds) && self.others_at(location).1 == GIVERS {
+            } else if is_in(holds) && self.others_at(location) == GIVERS {
                 held_there |= bit;
             }
             n += 1;
@@ -587,13 +652,11 @@ impl<P: Plan> Dht<P> {
         (lacks, holds)
     }
 
-    /// Whether one more record may find a place at a location that has `count`.
+    /// Whether one more record may find a place at a location that has `count`, and would stay: whoever tells of it may
+    /// not know all the others that should hold it rather than this node.
     fn takes_more(&self, location: &Key, count: usize) -> bool {
-        let records = &self.records;
-        let room = records.len() < records.capacity()
-            && records.used_bytes() + RECORD_LEN_MAX <= records.bytes_max();
         count < P::RECORDS_PER_LOCATION
-            && (room || self.overlay.nearer_than_own(location, P::Overlay::NEAR) < P::Overlay::NEAR)
+            && self.overlay.nearer_than_own(location, REPLICATION) < REPLICATION
     }
 }
 
