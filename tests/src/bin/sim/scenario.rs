@@ -238,6 +238,9 @@ pub struct Common {
     /// Whether oracles look at every step: by themselves up to 10,000 nodes, since they take memory
     #[arg(long, value_enum, default_value_t = Oracles::Auto)]
     oracles: Oracles,
+    /// Let nodes publish nothing of their users: the DHT alone
+    #[arg(long)]
+    dht_alone: bool,
     /// Print one JSON object on a line for each run
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -367,6 +370,7 @@ fn basis(common: &Common, nodes: u32) -> Basis {
             Oracles::On => Some(true),
             Oracles::Off => Some(false),
         },
+        publishes: !common.dht_alone,
         command: format!("cargo sim -- {}", command.join(" ")),
         ..Basis::new(common.seed, nodes as usize)
     }
