@@ -84,6 +84,16 @@ impl Entry {
         None
     }
 
+    /// Takes it as a neighbour, or as none any more.
+    const fn turn_neighbour(&mut self) -> Neighbour {
+        self.neighbour = !self.neighbour;
+        if self.neighbour {
+            Neighbour::Up(self.contact)
+        } else {
+            Neighbour::Down(self.contact.id)
+        }
+    }
+
     /// What a request to it needs.
     #[must_use]
     pub const fn peer(&self) -> Peer {

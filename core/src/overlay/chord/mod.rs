@@ -386,12 +386,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
             self.neighbours_changed = false;
             return None;
         };
-        entry.neighbour = !entry.neighbour;
-        Some(if entry.neighbour {
-            Neighbour::Up(entry.contact)
-        } else {
-            Neighbour::Down(entry.contact.id)
-        })
+        Some(entry.turn_neighbour())
     }
 
     fn pop_responsibility(&mut self) -> Option<Responsibility> {
