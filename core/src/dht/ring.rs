@@ -95,6 +95,18 @@ impl<P: Plan> Dht<P> {
         owns.then(|| self.own_contact())
     }
 
+    /// Whether this node joins a ring just now, and cannot say yet who is near a key: whoever believed it would stop here.
+    /// Where a lookup knows of no other to ask in its place, that is still better than nothing.
+    pub(super) fn is_newcomer(&self) -> bool {
+        P::Overlay::RING
+            && P::Overlay::ALPHA > 1
+            && !self.overlay.is_responsible(&self.own_key())
+            && self
+                .ops
+                .iter()
+                .any(|(_, op)| matches!(op.job, Job::Join(_)))
+    }
+
     /// A node whose address is proven asks about a key.
     pub(super) fn on_asked(&mut self, from: &Contact, key: &Key) {
         if let Some(peer) = self.overlay.asked(self.now, from, key) {
