@@ -43,6 +43,8 @@ pub const FILL_PAUSE_MS: u64 = 300;
 /// A predecessor that so often named others between itself and this node, of whom none came, is believed to be the
 /// predecessor all the same: it may be lying.
 pub const DOUBTS_MAX: u8 = 3;
+/// How often a predecessor is asked anew because one that it named did not answer its ping.
+pub const SEEKS_MAX: u8 = 6;
 /// Being told so again counts after this time, in seconds: whoever was named was pinged meanwhile.
 pub const DOUBT_S: u32 = 10;
 /// How often a silent neighbour is looked for, in ms.
@@ -94,6 +96,17 @@ pub struct Usual;
 
 impl Width for Usual {}
 
+/// What is known of the contact at the end of the list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Predecessor {
+    /// Nothing: this node has not joined.
+    Unknown,
+    /// The predecessor went, and this is who is left: perhaps somebody is between.
+    Sought,
+    /// It is the predecessor.
+    Known,
+}
+
 /// A place on the ring: contacts in `L`, those set aside in `F`.
 #[derive(Clone, Debug)]
 pub struct Chord<L, F, W = Usual> {
@@ -106,11 +119,10 @@ pub struct Chord<L, F, W = Usual> {
     finger: u8,
     /// All fingers are being looked up after joining.
     filling: bool,
-    /// Rounds since the predecessor was asked.
+    /// Rounds since the predecessor was asked; while it is sought, how often the one at the end of the list was.
     rounds: u8,
-    /// The contact at the end of the list is the predecessor.
-    settled: bool,
-    /// How often it named others in between, and when last, in seconds.
+    predecessor: Predecessor,
+    /// How often the contact at the end of the list named others in between, and when last, in seconds.
     doubts: u8,
     doubted_s: u32,
     /// Neighbours may differ from those told.
@@ -144,7 +156,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
             finger: 0,
             filling: false,
             rounds: 0,
-            settled: false,
+            predecessor: Predecessor::Unknown,
             doubts: 0,
             doubted_s: 0,
             neighbours_changed: false,
@@ -217,7 +229,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
     }
 
     fn is_responsible(&self, key: &Key) -> bool {
-        self.entries.is_empty() || (self.settled && self.nearer_than_own(key, 1) == 0)
+        self.entries.is_empty() || (self.is_settled() && self.nearer_than_own(key, 1) == 0)
     }
 
     fn answered(
@@ -288,7 +300,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
         let last = self.entries.last()?;
         if last.contact == *from && key.as_bytes() == from.id.as_bytes() {
             // It asks for its own place, and came to this node: it knows of none between.
-            self.settled = true;
+            self.predecessor = Predecessor::Known;
         }
         let (at, len) = (self.first_at(key), self.entries.len());
         let is_before = at < len && at + Self::PREDECESSORS >= len;
@@ -296,10 +308,19 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
         (is_before && silent_s >= RECHECK_S).then(|| last.peer())
     }
 
-    fn named(&mut self, now: Instant, from: &Contact, others: &[u8]) -> Option<Peer> {
+    fn named(
+        &mut self,
+        now: Instant,
+        from: &Contact,
+        others: &[u8],
+        unreached: impl Fn(&PackedAddr) -> bool,
+    ) -> Option<Peer> {
         let is = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.contact == *from);
-        if is(self.entries.last()) && !self.settled {
-            self.settled = !self.names_one_between(from, others) || self.is_doubted_enough(now);
+        if is(self.entries.last())
+            && !self.is_settled()
+            && (!self.names_one_between(from, others, unreached) || self.is_doubted_enough(now))
+        {
+            self.predecessor = Predecessor::Known;
         }
         if is(self.entries.first()) {
             self.missing(now, others)
@@ -313,6 +334,9 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
         if let Some(entry) = gone {
             self.aside.push(now, entry.contact);
             self.timers_of_aside();
+        } else if self.doubts > 0 && self.rounds < SEEKS_MAX {
+            // Perhaps it was named between the predecessor and this node.
+            self.seek(now);
         }
         Change {
             down: gone.and_then(|entry| entry.neighbour.then_some(entry.contact.id)),
@@ -363,7 +387,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
 
     fn joined(&mut self, now: Instant) {
         if !self.entries.is_empty() {
-            self.settled = true;
+            self.predecessor = Predecessor::Known;
             self.filling = true;
             self.finger = FINGER_MAX;
             self.set(Timer::Finger, Some(now.after_ms(FILL_PAUSE_MS)));
@@ -392,7 +416,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
     fn pop_responsibility(&mut self) -> Option<Responsibility> {
         let after = match self.entries.last() {
             None => self.own,
-            Some(last) if self.settled => last.contact.id,
+            Some(last) if self.is_settled() => last.contact.id,
             Some(_) => {
                 // Nothing is owned for sure now: the range is told again when it is, though it may be the same.
                 self.told = false;

@@ -9,7 +9,7 @@ use crate::overlay::{Entry, REPLICATION, Silent};
 use crate::time::Instant;
 
 use super::upkeep::Timer;
-use super::{CHECK_MS, Chord, FINGER_MS, MEND_MS, STABILISE_MS, Width};
+use super::{CHECK_MS, Chord, FINGER_MS, MEND_MS, Predecessor, STABILISE_MS, Width};
 
 impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     /// The length of the successor list.
@@ -92,7 +92,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
         }
         self.neighbours_changed = true;
         if at + 1 == self.entries.len() {
-            self.doubts = 0;
+            self.begin_seeking(now);
         }
         self.drop_useless();
         for (timer, ms) in [
@@ -130,7 +130,10 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
         self.neighbours_changed = true;
         let was_last = at == self.entries.len();
         if was_last {
-            (self.settled, self.doubts) = (false, 0);
+            if self.is_settled() {
+                self.predecessor = Predecessor::Sought;
+            }
+            self.begin_seeking(now);
         }
         if self.entries.is_empty() {
             for timer in [Timer::Stabilise, Timer::Check, Timer::Finger] {

@@ -3,6 +3,7 @@
 
 use core::cmp::Ordering;
 
+use crate::addr::PackedAddr;
 use crate::bounded::List;
 use crate::crypto::Crypto;
 use crate::id::{ID_BYTES, Key, NodeId};
@@ -13,8 +14,8 @@ use crate::wire::datagram::Contact;
 
 use super::{
     CHECK_MS, Chord, DOUBT_S, DOUBTS_MAX, FILL_PAUSE_MS, FINGER_MAX, FINGER_MS, JITTER_PERCENT,
-    NEIGHBOUR_SILENT_S, PREDECESSOR_SILENT_S, RECHECK_S, ROUNDS_TO_PREDECESSOR, STABILISE_MS,
-    Width,
+    MEND_MS, NEIGHBOUR_SILENT_S, PREDECESSOR_SILENT_S, Predecessor, RECHECK_S,
+    ROUNDS_TO_PREDECESSOR, STABILISE_MS, Width,
 };
 use crate::overlay::{Entry, K, Silent, Upkeep, seconds};
 
@@ -44,9 +45,11 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     pub(super) fn stabilise<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
         self.again(now, rng, Timer::Stabilise, STABILISE_MS);
         self.rounds = self.rounds.saturating_add(1);
-        let backwards = !self.settled || self.rounds >= ROUNDS_TO_PREDECESSOR;
+        let backwards = !self.is_settled() || self.rounds >= ROUNDS_TO_PREDECESSOR;
         let asked = if backwards {
-            self.rounds = 0;
+            if self.predecessor != Predecessor::Sought {
+                self.rounds = 0;
+            }
             self.entries.last()
         } else {
             self.entries.first()
@@ -72,12 +75,39 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     }
 
     /// Whether the predecessor, as far as it is known, names a node between itself and this one that may be there.
-    pub(super) fn names_one_between(&self, predecessor: &Contact, others: &[u8]) -> bool {
+    pub(super) fn names_one_between(
+        &self,
+        predecessor: &Contact,
+        others: &[u8],
+        unreached: impl Fn(&PackedAddr) -> bool,
+    ) -> bool {
         let after = self.place(&predecessor.id);
         Contact::iter(others)
             .take(K)
-            .filter(|other| other.id != self.own && !self.aside.holds(other))
-            .any(|other| self.place(&other.id) > after)
+            .filter(|other| other.id != self.own && self.place(&other.id) > after)
+            .any(|other| !self.aside.holds(&other) && !unreached(&other.addr))
+    }
+
+    /// Whether the contact at the end of the list is the predecessor.
+    pub(super) fn is_settled(&self) -> bool {
+        self.predecessor == Predecessor::Known
+    }
+
+    /// Somebody else is at the end of the list now: what the one there before said does not count.
+    pub(super) fn begin_seeking(&mut self, now: Instant) {
+        self.doubts = 0;
+        if self.predecessor == Predecessor::Sought {
+            self.rounds = 0;
+        }
+        self.seek(now);
+    }
+
+    /// Has the contact at the end of the list asked soon, if the predecessor went and it is not known whether this is the
+    /// one before.
+    pub(super) fn seek(&mut self, now: Instant) {
+        if self.predecessor == Predecessor::Sought {
+            self.set(Timer::Stabilise, Some(now.after_ms(MEND_MS)));
+        }
     }
 
     /// A contact that the successor does not have in its list though it would belong there: it may be gone.
