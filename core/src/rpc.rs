@@ -466,6 +466,13 @@ impl<P: Plan> Rpc<P> {
             .any(|(_, pending)| pending.peer.addr == *addr)
     }
 
+    /// Whether this very request to `addr` is under way. Looks at every request.
+    #[must_use]
+    pub fn is_under_way(&self, addr: &PackedAddr, tag: Tag) -> bool {
+        let mut requests = self.pending.iter().map(|(_, pending)| pending);
+        requests.any(|pending| pending.peer.addr == *addr && pending.tag == tag)
+    }
+
     /// Takes the next request that is to be sent now.
     pub fn pop_outgoing(&mut self) -> Option<Pending> {
         while let Some(handle) = self.outgoing.pop_front() {

@@ -17,7 +17,7 @@ use strandline_core::dht::{Dht, Owner};
 use strandline_core::id::{Key, NodeId};
 use strandline_core::output::{Event, Outcome};
 use strandline_core::overlay::Overlay;
-use strandline_core::overlay::chord::{DOUBTS_MAX, STABILISE_MS};
+use strandline_core::overlay::chord::{DOUBTS_MAX, SEEKS_MAX, STABILISE_MS};
 use strandline_core::plan::{Board, BoardRing, Plan, Server, ServerRing};
 use strandline_core::rng::{Rng, Seed};
 use strandline_core::rules::Rule;
@@ -57,6 +57,15 @@ struct Scene<P: Plan> {
     asked: BTreeMap<SocketAddr, usize>,
     /// Datagrams to anybody else.
     elsewhere: BTreeMap<SocketAddr, usize>,
+    /// The peers answer pings alone.
+    deaf: bool,
+}
+
+/// An answer of the node.
+struct Answer {
+    token: Token,
+    /// How many contacts it names; `None`: it is a refusal.
+    named: Option<usize>,
 }
 
 impl<P: Plan> Scene<P> {
@@ -67,6 +76,7 @@ impl<P: Plan> Scene<P> {
             peers: Vec::new(),
             asked: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
+            deaf: false,
         }
     }
 
@@ -151,7 +161,7 @@ impl<P: Plan> Scene<P> {
                 };
                 self.says(&peer, request.transaction, [7; 8], pong);
             }
-            Body::FindNode { target } => {
+            Body::FindNode { target } if !self.deaf => {
                 *self.asked.entry(to).or_default() += 1;
                 let named = names(&peer, &target);
                 let contacts: Vec<u8> = named.iter().flat_map(|c| c.to_bytes()).collect();
@@ -193,6 +203,40 @@ impl<P: Plan> Scene<P> {
         }
         let complete = done.unwrap();
         (first.filter(|_| complete), complete)
+    }
+
+    /// The token that the node gives a peer.
+    fn token_for(&mut self, peer: &Contact) -> Token {
+        let ask = Body::FindNode {
+            target: self.key(0x10),
+        };
+        self.says(peer, [9; 8], NO_TOKEN, ask);
+        self.answer_to(peer).token
+    }
+
+    /// What the node sends to a peer next; whatever goes to others before is lost.
+    fn answer_to(&mut self, peer: &Contact) -> Answer {
+        let mut buf = [0; DATAGRAM_LEN_MAX];
+        while let Some((to, len)) = self.dht.poll_send(&mut buf) {
+            let datagram = Datagram::decode(&buf[..len], self.dht.network()).unwrap();
+            if PackedAddr::from(to) == peer.addr && datagram.transaction == [9; 8] {
+                let named = match datagram.body {
+                    Body::Found { contacts, .. } => Some(Contact::iter(contacts).count()),
+                    Body::Denied { .. } => None,
+                    other => panic!("{other:?}"),
+                };
+                let token = datagram.token;
+                return Answer { token, named };
+            }
+        }
+        panic!("no answer");
+    }
+
+    /// How many the node names to a peer that asks it for a key; `None`: it is refused.
+    fn asks(&mut self, peer: &Contact, part: u8) -> Option<usize> {
+        let (token, target) = (self.token_for(peer), self.key(part));
+        self.says(peer, [9; 8], token, Body::FindNode { target });
+        self.answer_to(peer).named
     }
 
     fn dropped(&self, rule: Rule) -> u32 {
@@ -420,10 +464,56 @@ fn a_predecessor_that_names_ghosts_behind_itself_does_not_take_the_keys_for_ever
         next.set(next.get() + 1);
         vec![ghosts[next.get() % ghosts.len()]]
     };
+    scene.elsewhere.clear();
     scene.run((u64::from(DOUBTS_MAX) + 4) * STABILISE_MS, ghosts);
     assert_eq!(scene.dht.peers().len(), 1, "only the liar answers");
+    // At once a few times, then in every round, each of them twice; and the one that died.
+    let pings: usize = scene.elsewhere.values().sum();
+    let answers = usize::from(SEEKS_MAX) + usize::from(DOUBTS_MAX) + 4;
+    assert!(pings <= 2 * answers + 20, "{pings} pings");
     assert!(scene.dht.is_responsible(&scene.key(0xa0)));
     assert!(!scene.dht.is_responsible(&scene.key(0x80)));
+}
+
+#[test]
+fn a_claim_that_the_predecessor_is_dead_takes_no_keys_from_it_while_it_answers() {
+    let mut scene = Scene::<Ring>::new();
+    let (liar, honest) = (scene.peer(0x80), scene.peer(0xc0));
+    let both: &Names = &move |_, _| vec![liar, honest];
+    scene.join(&liar, both);
+    assert!(scene.dht.is_responsible(&scene.key(0xd0)));
+    // Asked for keys of the predecessor's as if that did not answer, the node pings it, and believes nobody else.
+    scene.run(STABILISE_MS, both);
+    for n in 0..20 {
+        let target = scene.key(0xa0 + n);
+        let token = scene.token_for(&liar);
+        scene.says(&liar, [n; 8], token, Body::FindNode { target });
+        scene.run(500, both);
+        assert!(!scene.dht.is_responsible(&scene.key(0xc0)), "{n}");
+        assert!(scene.dht.is_responsible(&scene.key(0xc1)), "{n}");
+    }
+    assert_eq!(scene.dht.peers().len(), 2);
+}
+
+#[test]
+fn who_joins_says_nothing_about_who_is_near_before_it_knows_its_place() {
+    let mut scene = Scene::<Ring>::new();
+    let (through, asker) = (scene.peer(0x40), scene.peer(0xc0));
+    let to = through.addr.to_socket_addr().unwrap();
+    scene
+        .dht
+        .join(scene.now, to, Owner::Timeline(1), WITHIN_MS)
+        .unwrap();
+    // The one that it joins through answers pings, and is silent when it is asked.
+    scene.deaf = true;
+    scene.run(100, &|_, _| Vec::new());
+    assert_eq!(scene.dht.peers().len(), 1, "it is a contact");
+    let answer = scene.asks(&asker, 0x30);
+    assert!(answer.is_none(), "busy");
+    scene.deaf = false;
+    scene.run(u64::from(WITHIN_MS), &|peer, _| vec![claim(peer)]);
+    assert!(scene.dht.poll_done().is_some());
+    assert!(scene.asks(&asker, 0x30).is_some_and(|named| named >= 1));
 }
 
 /// Lets two nodes exchange what they send, until both are quiet.

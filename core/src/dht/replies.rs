@@ -15,7 +15,7 @@ use crate::rpc::{Pending, Rtt, Tag};
 use crate::rules::Rule;
 use crate::time::Instant;
 use crate::wire::MESSAGE_LEN_MAX;
-use crate::wire::datagram::{Body, Contact, Datagram, Denial, PutOutcome};
+use crate::wire::datagram::{Body, Contact, Datagram, Denial, NO_TOKEN, PutOutcome};
 use crate::wire::record::{Copy as RecordCopy, Kinds, Record};
 
 use super::Dht;
@@ -537,9 +537,12 @@ impl<P: Plan> Dht<P> {
     /// The second time-out: the contact has failed. One lost ping to a stranger proves nothing about a contact
     /// that somebody says is a stranger.
     pub(super) fn on_silent(&mut self, pending: &Pending) {
-        if matches!(pending.tag, Tag::Validate { .. }) {
+        let validates = matches!(pending.tag, Tag::Validate { .. });
+        let probes = P::Overlay::RING && pending.tag == Tag::Probe;
+        if validates || (probes && pending.peer.token == NO_TOKEN) {
             self.rpc.note_unreached(self.now, pending.peer.addr);
-        } else {
+        }
+        if !validates {
             if P::LETS_GO_SOON {
                 self.count_change(&pending.peer.addr);
             }

@@ -95,6 +95,18 @@ impl<P: Plan> Dht<P> {
         owns.then(|| self.own_contact())
     }
 
+    /// Whether this node joins a ring just now, and cannot say yet who is near a key: whoever believed it would stop here.
+    /// Where a lookup knows of no other to ask in its place, that is still better than nothing.
+    pub(super) fn is_newcomer(&self) -> bool {
+        P::Overlay::RING
+            && P::Overlay::ALPHA > 1
+            && !self.overlay.is_responsible(&self.own_key())
+            && self
+                .ops
+                .iter()
+                .any(|(_, op)| matches!(op.job, Job::Join(_)))
+    }
+
     /// A node whose address is proven asks about a key.
     pub(super) fn on_asked(&mut self, from: &Contact, key: &Key) {
         if let Some(peer) = self.overlay.asked(self.now, from, key) {
@@ -102,19 +114,25 @@ impl<P: Plan> Dht<P> {
         }
     }
 
-    /// Asks a neighbour who is near to this node. Left out when a request to it is under way, and when as many as fit
-    /// are: there is always a next time.
+    /// Asks a neighbour who is near to this node. Left out when that is under way, and when as many requests as fit are:
+    /// there is always a next time.
     pub(super) fn ask_neighbour(&mut self, peer: Peer) {
-        if !self.rpc.is_asking(&peer.addr) {
-            let tag = Tag::Neighbours;
+        let tag = Tag::Neighbours;
+        if !self.rpc.is_under_way(&peer.addr, tag) {
             let _ = self
                 .rpc
                 .request(self.now, &mut self.rng, peer, tag, Repeat::Once);
         }
     }
 
-    /// A neighbour named those near to this node: whoever would be a contact is pinged, once.
+    /// A neighbour named those near to this node: whoever would be a contact is pinged, once; a second time if there is
+    /// no answer while it is not known who the predecessor is, since that it is silent decides over keys then.
     pub(super) fn on_neighbours(&mut self, from: &Contact, contacts: &[u8]) {
+        let repeat = if self.overlay.is_responsible(&self.own_key()) {
+            Repeat::Never
+        } else {
+            Repeat::Once
+        };
         let mut subnets: Fixed<u16, NAMED_PINGS_MAX> = Fixed::EMPTY;
         for contact in Contact::iter(contacts).take(K) {
             if contact
@@ -145,13 +163,13 @@ impl<P: Plan> Dht<P> {
                 continue;
             }
             let stranger = Peer::stranger(contact.addr);
-            let (tag, repeat) = (Tag::Probe, Repeat::Never);
             // Full: there is always a next time.
             let _ = self
                 .rpc
-                .request(self.now, &mut self.rng, stranger, tag, repeat);
+                .request(self.now, &mut self.rng, stranger, Tag::Probe, repeat);
         }
-        if let Some(peer) = self.overlay.named(self.now, from, contacts) {
+        let unreached = |addr: &PackedAddr| self.rpc.is_unreached(self.now, addr);
+        if let Some(peer) = self.overlay.named(self.now, from, contacts, unreached) {
             self.probe(peer);
         }
     }

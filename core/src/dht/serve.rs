@@ -177,6 +177,9 @@ impl<P: Plan> Dht<P> {
         body: &Body<'_>,
     ) -> Option<Answer> {
         if let Body::FindNode { target: key } | Body::Get { key, .. } = *body {
+            if self.is_newcomer() {
+                return Some(Answer::Denied(Denial::Busy));
+            }
             self.on_asked(from, &key);
         }
         Some(match *body {

@@ -84,6 +84,16 @@ impl Entry {
         None
     }
 
+    /// Takes it as a neighbour, or as none any more.
+    const fn turn_neighbour(&mut self) -> Neighbour {
+        self.neighbour = !self.neighbour;
+        if self.neighbour {
+            Neighbour::Up(self.contact)
+        } else {
+            Neighbour::Down(self.contact.id)
+        }
+    }
+
     /// What a request to it needs.
     #[must_use]
     pub const fn peer(&self) -> Peer {
@@ -229,8 +239,15 @@ pub trait Overlay: Sized {
         None
     }
 
-    /// The contact asked for [`Upkeep::Ask`] named others, as in [`Contact::iter`]. Tells whom to ping because of that.
-    fn named(&mut self, _now: Instant, _from: &Contact, _others: &[u8]) -> Option<Peer> {
+    /// The contact asked for [`Upkeep::Ask`] named others, as in [`Contact::iter`]; strangers that were pinged just now and
+    /// did not answer are `unreached`. Tells whom to ping because of that.
+    fn named(
+        &mut self,
+        _now: Instant,
+        _from: &Contact,
+        _others: &[u8],
+        _unreached: impl Fn(&PackedAddr) -> bool,
+    ) -> Option<Peer> {
         None
     }
 

@@ -8,6 +8,7 @@
 //! Invariants: the list is sorted, without the own id; keys are only claimed as the own ones while the contact at
 //! the end of the list is known to be the predecessor, and not merely the last one that is left.
 
+mod places;
 mod upkeep;
 
 use core::marker::PhantomData;
@@ -20,6 +21,8 @@ use crate::rng::Rng;
 use crate::rpc::Peer;
 use crate::time::{Instant, earliest};
 use crate::wire::datagram::{Contact, Token};
+
+use upkeep::Timer;
 
 use super::aside::Aside;
 use super::{
@@ -40,6 +43,8 @@ pub const FILL_PAUSE_MS: u64 = 300;
 /// A predecessor that so often named others between itself and this node, of whom none came, is believed to be the
 /// predecessor all the same: it may be lying.
 pub const DOUBTS_MAX: u8 = 3;
+/// How often a predecessor is asked anew because one that it named did not answer its ping.
+pub const SEEKS_MAX: u8 = 6;
 /// Being told so again counts after this time, in seconds: whoever was named was pinged meanwhile.
 pub const DOUBT_S: u32 = 10;
 /// How often a silent neighbour is looked for, in ms.
@@ -91,24 +96,15 @@ pub struct Usual;
 
 impl Width for Usual {}
 
-/// The schedules of upkeep.
+/// What is known of the contact at the end of the list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Timer {
-    Stabilise,
-    Check,
-    Finger,
-    Probe,
-    Again,
-}
-
-impl Timer {
-    const ALL: [Self; 5] = [
-        Self::Stabilise,
-        Self::Check,
-        Self::Finger,
-        Self::Probe,
-        Self::Again,
-    ];
+enum Predecessor {
+    /// Nothing: this node has not joined.
+    Unknown,
+    /// The predecessor went, and this is who is left: perhaps somebody is between.
+    Sought,
+    /// It is the predecessor.
+    Known,
 }
 
 /// A place on the ring: contacts in `L`, those set aside in `F`.
@@ -123,11 +119,10 @@ pub struct Chord<L, F, W = Usual> {
     finger: u8,
     /// All fingers are being looked up after joining.
     filling: bool,
-    /// Rounds since the predecessor was asked.
+    /// Rounds since the predecessor was asked; while it is sought, how often the one at the end of the list was.
     rounds: u8,
-    /// The contact at the end of the list is the predecessor.
-    settled: bool,
-    /// How often it named others in between, and when last, in seconds.
+    predecessor: Predecessor,
+    /// How often the contact at the end of the list named others in between, and when last, in seconds.
     doubts: u8,
     doubted_s: u32,
     /// Neighbours may differ from those told.
@@ -161,7 +156,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
             finger: 0,
             filling: false,
             rounds: 0,
-            settled: false,
+            predecessor: Predecessor::Unknown,
             doubts: 0,
             doubted_s: 0,
             neighbours_changed: false,
@@ -234,7 +229,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
     }
 
     fn is_responsible(&self, key: &Key) -> bool {
-        self.entries.is_empty() || (self.settled && self.nearer_than_own(key, 1) == 0)
+        self.entries.is_empty() || (self.is_settled() && self.nearer_than_own(key, 1) == 0)
     }
 
     fn answered(
@@ -305,7 +300,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
         let last = self.entries.last()?;
         if last.contact == *from && key.as_bytes() == from.id.as_bytes() {
             // It asks for its own place, and came to this node: it knows of none between.
-            self.settled = true;
+            self.predecessor = Predecessor::Known;
         }
         let (at, len) = (self.first_at(key), self.entries.len());
         let is_before = at < len && at + Self::PREDECESSORS >= len;
@@ -313,10 +308,19 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
         (is_before && silent_s >= RECHECK_S).then(|| last.peer())
     }
 
-    fn named(&mut self, now: Instant, from: &Contact, others: &[u8]) -> Option<Peer> {
+    fn named(
+        &mut self,
+        now: Instant,
+        from: &Contact,
+        others: &[u8],
+        unreached: impl Fn(&PackedAddr) -> bool,
+    ) -> Option<Peer> {
         let is = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.contact == *from);
-        if is(self.entries.last()) && !self.settled {
-            self.settled = !self.names_one_between(from, others) || self.is_doubted_enough(now);
+        if is(self.entries.last())
+            && !self.is_settled()
+            && (!self.names_one_between(from, others, unreached) || self.is_doubted_enough(now))
+        {
+            self.predecessor = Predecessor::Known;
         }
         if is(self.entries.first()) {
             self.missing(now, others)
@@ -330,6 +334,9 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
         if let Some(entry) = gone {
             self.aside.push(now, entry.contact);
             self.timers_of_aside();
+        } else if self.doubts > 0 && self.rounds < SEEKS_MAX {
+            // Perhaps it was named between the predecessor and this node.
+            self.seek(now);
         }
         Change {
             down: gone.and_then(|entry| entry.neighbour.then_some(entry.contact.id)),
@@ -380,7 +387,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
 
     fn joined(&mut self, now: Instant) {
         if !self.entries.is_empty() {
-            self.settled = true;
+            self.predecessor = Predecessor::Known;
             self.filling = true;
             self.finger = FINGER_MAX;
             self.set(Timer::Finger, Some(now.after_ms(FILL_PAUSE_MS)));
@@ -403,18 +410,13 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
             self.neighbours_changed = false;
             return None;
         };
-        entry.neighbour = !entry.neighbour;
-        Some(if entry.neighbour {
-            Neighbour::Up(entry.contact)
-        } else {
-            Neighbour::Down(entry.contact.id)
-        })
+        Some(entry.turn_neighbour())
     }
 
     fn pop_responsibility(&mut self) -> Option<Responsibility> {
         let after = match self.entries.last() {
             None => self.own,
-            Some(last) if self.settled => last.contact.id,
+            Some(last) if self.is_settled() => last.contact.id,
             Some(_) => {
                 // Nothing is owned for sure now: the range is told again when it is, though it may be the same.
                 self.told = false;
@@ -429,169 +431,6 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
             after: Key::from_bytes(*after.as_bytes()),
             last: Key::from_bytes(*self.own.as_bytes()),
         })
-    }
-}
-
-impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
-    /// The length of the successor list.
-    const SUCCESSORS: usize = if L::CAPACITY / 2 < W::SUCCESSORS {
-        L::CAPACITY / 2
-    } else {
-        W::SUCCESSORS
-    };
-    /// How many predecessors are kept: as many as there are nodes whose keys this one holds too.
-    const PREDECESSORS: usize = REPLICATION;
-
-    /// How far an id is from the own one, clockwise.
-    fn place(&self, id: &NodeId) -> Distance {
-        Distance::clockwise(self.own.as_bytes(), id.as_bytes())
-    }
-
-    /// The finger that an id can be: the power of two in its distance.
-    fn finger_of(&self, id: &NodeId) -> u8 {
-        // The own id alone has none.
-        u8::try_from(255_u32.saturating_sub(self.place(id).leading_zeros())).unwrap_or(0)
-    }
-
-    /// The place of the first contact at `key` or behind it, and before this node.
-    fn first_at(&self, key: &Key) -> usize {
-        self.behind(&Distance::clockwise(self.own.as_bytes(), key.as_bytes()))
-    }
-
-    /// The place of the first contact at this distance or farther.
-    fn behind(&self, distance: &Distance) -> usize {
-        self.entries
-            .as_slice()
-            .partition_point(|entry| self.place(&entry.contact.id) < *distance)
-    }
-
-    fn place_of(&self, id: &NodeId) -> Option<usize> {
-        let at = self.behind(&self.place(id));
-        let entry = self.entries.get(at)?;
-        (entry.contact.id == *id).then_some(at)
-    }
-
-    fn find_mut(&mut self, id: &NodeId) -> Option<&mut Entry> {
-        let at = self.place_of(id)?;
-        self.entries.get_mut(at)
-    }
-
-    /// Whether an entry at place `at` of `len` is a successor, a predecessor or a finger: one of these if the one before
-    /// it is a lesser finger.
-    fn is_useful(at: usize, len: usize, finger: u8, before: Option<u8>) -> bool {
-        at < Self::SUCCESSORS
-            || at + Self::PREDECESSORS >= len
-            || before.is_none_or(|before| before < finger)
-    }
-
-    fn finger_at(&self, place: Option<usize>) -> Option<u8> {
-        place.and_then(|at| self.entries.get(at)).map(|e| e.bucket)
-    }
-
-    /// Whether a newcomer would find a place, and who has to go for it. Of a list without room the least finger goes.
-    fn room(&self, id: &NodeId) -> Result<Option<usize>, ()> {
-        let (at, len) = (self.behind(&self.place(id)), self.entries.len());
-        let before = self.finger_at(at.checked_sub(1));
-        if !Self::is_useful(at, len + 1, self.finger_of(id), before) {
-            return Err(());
-        }
-        if !self.entries.is_full() {
-            return Ok(None);
-        }
-        // There are more places than successors and predecessors: at this one is a finger.
-        let least = Self::SUCCESSORS;
-        let is_less = at == least && at + Self::PREDECESSORS < len;
-        if is_less { Err(()) } else { Ok(Some(least)) }
-    }
-
-    /// Inserts an entry for which there is room, and drops who is of no use any more. False: there was no memory.
-    fn insert(&mut self, now: Instant, entry: Entry) -> bool {
-        let id = entry.contact.id;
-        let at = self.behind(&self.place(&id));
-        if self.entries.insert(at, entry).is_err() {
-            return false;
-        }
-        self.neighbours_changed = true;
-        if at + 1 == self.entries.len() {
-            self.doubts = 0;
-        }
-        self.drop_useless();
-        for (timer, ms) in [
-            (Timer::Stabilise, STABILISE_MS),
-            (Timer::Check, CHECK_MS),
-            (Timer::Finger, FINGER_MS),
-        ] {
-            if self.timer(timer).is_none() {
-                self.set(timer, Some(now.after_ms(ms)));
-            }
-        }
-        true
-    }
-
-    /// Drops contacts that are neither successors nor predecessors nor fingers any more. One that was told as a neighbour
-    /// stays until it was told that it is none.
-    fn drop_useless(&mut self) {
-        let mut at = Self::SUCCESSORS;
-        while let Some(entry) = self.entries.get(at) {
-            let before = self.finger_at(at.checked_sub(1));
-            let len = self.entries.len();
-            if entry.neighbour || Self::is_useful(at, len, entry.bucket, before) {
-                at += 1;
-            } else {
-                self.entries.remove(at);
-            }
-        }
-    }
-
-    /// The predecessor named others in between. Whether it did so often enough: they were pinged, nobody came of it, and so
-    /// they are gone or never were.
-    fn is_doubted_enough(&mut self, now: Instant) -> bool {
-        let now_s = seconds(now);
-        if self.doubts == 0 || now_s.saturating_sub(self.doubted_s) >= DOUBT_S {
-            self.doubts = self.doubts.saturating_add(1);
-            self.doubted_s = now_s;
-        }
-        self.doubts > DOUBTS_MAX
-    }
-
-    /// Takes the contact that `is` the one meant out. Where it was the predecessor or one of the next successors, the ring is
-    /// mended.
-    fn take_out(&mut self, now: Instant, is: impl Fn(&Entry) -> bool) -> Option<Entry> {
-        let at = self.entries.iter().position(is)?;
-        let entry = self.entries.remove(at)?;
-        self.neighbours_changed = true;
-        let was_last = at == self.entries.len();
-        if was_last {
-            (self.settled, self.doubts) = (false, 0);
-        }
-        if self.entries.is_empty() {
-            for timer in [Timer::Stabilise, Timer::Check, Timer::Finger] {
-                self.set(timer, None);
-            }
-        } else if was_last || at < REPLICATION {
-            self.set(Timer::Stabilise, Some(now.after_ms(MEND_MS)));
-        }
-        Some(entry)
-    }
-
-    fn timer(&self, timer: Timer) -> Option<Instant> {
-        self.timers.get(timer as usize).copied().flatten()
-    }
-
-    fn set(&mut self, timer: Timer, at: Option<Instant>) {
-        if let Some(place) = self.timers.get_mut(timer as usize) {
-            *place = at;
-        }
-    }
-
-    /// Sets a timer again, in about so many ms.
-    fn again<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>, timer: Timer, ms: u64) {
-        let at = now.after_ms(rng.jitter(ms, JITTER_PERCENT));
-        self.set(timer, Some(at));
-    }
-
-    fn timers_of_aside(&mut self) {
-        self.set(Timer::Probe, self.aside.wake());
     }
 }
 

@@ -72,6 +72,11 @@ fn listed(others: &[u16]) -> Vec<u8> {
     others.iter().flat_map(|&n| contact(n).to_bytes()).collect()
 }
 
+/// The contact `from` names others, of whom nobody was pinged in vain.
+fn named<T: Overlay>(ring: &mut T, now: Instant, from: u16, others: &[u16]) -> Option<Peer> {
+    ring.named(now, &contact(from), &listed(others), |_| false)
+}
+
 fn number(id: &NodeId) -> u16 {
     u16::from_be_bytes(*id.as_bytes().first_chunk().unwrap())
 }
@@ -143,9 +148,9 @@ fn who_is_alone_owns_every_key_and_who_has_not_joined_none() {
     assert_eq!(ring.pop_responsibility(), Some(range));
     assert_eq!(ring.pop_responsibility(), None, "only once");
     // Its predecessor seems to be gone, and comes back: for a while nothing was owned.
-    ring.settled = false;
+    ring.predecessor = Predecessor::Sought;
     assert!(ring.pop_responsibility().is_none() && !ring.is_responsible(&key(6_000)));
-    ring.settled = true;
+    ring.predecessor = Predecessor::Known;
     assert_eq!(ring.pop_responsibility(), Some(range), "sure of it again");
 }
 
@@ -254,13 +259,10 @@ fn a_range_is_not_claimed_before_the_next_predecessor_has_answered() {
     };
     assert_eq!(asked, contact(300).addr);
     // It names a live node: that one comes first.
-    assert_eq!(ring.named(NOW, &contact(300), &listed(&[500, 1_100])), None);
+    assert_eq!(named(&mut ring, NOW, 300, &[500, 1_100]), None);
     assert!(!ring.is_responsible(&key(950)));
     // It names the dead one and nobody else: it is the predecessor.
-    assert_eq!(
-        ring.named(NOW, &contact(300), &listed(&[900, OWN, 1_100])),
-        None
-    );
+    assert_eq!(named(&mut ring, NOW, 300, &[900, OWN, 1_100]), None);
     assert!(ring.is_responsible(&key(950)) && ring.is_responsible(&key(301)));
     assert!(!ring.is_responsible(&key(300)));
 }
@@ -313,7 +315,7 @@ fn whoever_the_successor_does_not_list_is_pinged() {
     let mut ring = joined::<Ring>([900, 1_100, 1_200, 1_300, 1_400]);
     let later = NOW.after_s(u64::from(RECHECK_S));
     let mut missing = |from, others: &[u16]| {
-        let peer = ring.named(later, &contact(from), &listed(others));
+        let peer = named(&mut ring, later, from, others);
         peer.map(|peer| peer.addr)
     };
     assert_eq!(missing(1_100, &[1_200, 1_300, 1_400, 900]), None);
@@ -484,13 +486,63 @@ fn who_is_named_between_is_waited_for_and_only_for_a_while() {
     let _ = ring.failed(NOW, &contact(900).addr);
     // Removals nearby bring on many questions at a time: they count once.
     for _ in 0..20 {
-        let _ = ring.named(NOW, &contact(300), &listed(&[950]));
+        let _ = named(&mut ring, NOW, 300, &[950]);
     }
     assert!(!ring.is_responsible(&key(960)), "950 may be there");
     for n in 1..=u64::from(DOUBTS_MAX) {
         assert!(!ring.is_responsible(&key(960)), "{n}");
         let later = NOW.after_s(n * u64::from(DOUBT_S));
-        let _ = ring.named(later, &contact(300), &listed(&[950]));
+        let _ = named(&mut ring, later, 300, &[950]);
     }
     assert!(ring.is_responsible(&key(960)));
+}
+
+#[test]
+fn who_is_named_between_and_was_pinged_in_vain_is_not_waited_for() {
+    let mut ring = joined::<Ring>([300, 900, 1_100]);
+    let _ = ring.failed(NOW, &contact(900).addr);
+    let mend = |ring: &Ring, now: Instant| ring.next_upkeep() == Some(now.after_ms(MEND_MS));
+    let _ = ring.upkeep(NOW.after_ms(MEND_MS), &mut rng());
+    assert_eq!(named(&mut ring, NOW, 300, &[920, 950]), None);
+    assert!(!ring.is_responsible(&key(960)) && !mend(&ring, NOW));
+    // A ping to a stranger brought nothing: the predecessor is asked again at once, and one of two does not do.
+    let _ = ring.failed(NOW, &contact(950).addr);
+    assert!(mend(&ring, NOW));
+    let unreached = |silent: &'static [u16]| {
+        move |addr: &PackedAddr| silent.iter().any(|&n| contact(n).addr == *addr)
+    };
+    let mut asked =
+        |silent| ring.named(NOW, &contact(300), &listed(&[920, 950]), unreached(silent));
+    assert_eq!(asked(&[950]), None);
+    assert!(!ring.is_responsible(&key(960)));
+    assert_eq!(
+        ring.named(
+            NOW,
+            &contact(300),
+            &listed(&[920, 950]),
+            unreached(&[920, 950])
+        ),
+        None
+    );
+    assert!(ring.is_responsible(&key(960)) && ring.is_responsible(&key(301)));
+}
+
+#[test]
+fn whoever_comes_while_the_predecessor_is_sought_is_asked_at_once() {
+    let mut ring = joined::<Ring>([300, 900, 1_100]);
+    let _ = ring.failed(NOW, &contact(900).addr);
+    let _ = ring.upkeep(NOW.after_ms(MEND_MS), &mut rng());
+    let _ = answer(&mut ring, 500);
+    assert!(!ring.is_responsible(&key(960)), "there may be more");
+    let mend = NOW.after_ms(MEND_MS);
+    assert_eq!(ring.next_upkeep(), Some(mend));
+    assert_eq!(
+        ring.upkeep(mend, &mut rng()),
+        Upkeep::Ask(ring.find(&contact(500).id).unwrap().peer())
+    );
+    // Who joins is not asked for every contact that it finds.
+    let mut ring = alone::<Ring>();
+    let _ = answer(&mut ring, 300);
+    let _ = answer(&mut ring, 500);
+    assert!(ring.next_upkeep() > Some(mend));
 }

@@ -1,8 +1,9 @@
 //! Upkeep of the ring: the paper's `stabilize`, `check_predecessor` and `fix_fingers` (section IV-E), and what the
-//! neighbours' answers say about who is there. Owns no state; sends nothing.
+//! neighbours' answers say about who is there. Owns the schedules, and no other state; sends nothing.
 
 use core::cmp::Ordering;
 
+use crate::addr::PackedAddr;
 use crate::bounded::List;
 use crate::crypto::Crypto;
 use crate::id::{ID_BYTES, Key, NodeId};
@@ -12,10 +13,31 @@ use crate::time::Instant;
 use crate::wire::datagram::Contact;
 
 use super::{
-    CHECK_MS, Chord, FILL_PAUSE_MS, FINGER_MAX, FINGER_MS, NEIGHBOUR_SILENT_S,
-    PREDECESSOR_SILENT_S, RECHECK_S, ROUNDS_TO_PREDECESSOR, STABILISE_MS, Timer, Width,
+    CHECK_MS, Chord, DOUBT_S, DOUBTS_MAX, FILL_PAUSE_MS, FINGER_MAX, FINGER_MS, JITTER_PERCENT,
+    MEND_MS, NEIGHBOUR_SILENT_S, PREDECESSOR_SILENT_S, Predecessor, RECHECK_S,
+    ROUNDS_TO_PREDECESSOR, STABILISE_MS, Width,
 };
 use crate::overlay::{Entry, K, Silent, Upkeep, seconds};
+
+/// The schedules of upkeep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Timer {
+    Stabilise,
+    Check,
+    Finger,
+    Probe,
+    Again,
+}
+
+impl Timer {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Stabilise,
+        Self::Check,
+        Self::Finger,
+        Self::Probe,
+        Self::Again,
+    ];
+}
 
 impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     /// Asks the successor who lies between, and is noticed by it. The predecessor is asked now and then who is before it,
@@ -23,9 +45,11 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     pub(super) fn stabilise<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
         self.again(now, rng, Timer::Stabilise, STABILISE_MS);
         self.rounds = self.rounds.saturating_add(1);
-        let backwards = !self.settled || self.rounds >= ROUNDS_TO_PREDECESSOR;
+        let backwards = !self.is_settled() || self.rounds >= ROUNDS_TO_PREDECESSOR;
         let asked = if backwards {
-            self.rounds = 0;
+            if self.predecessor != Predecessor::Sought {
+                self.rounds = 0;
+            }
             self.entries.last()
         } else {
             self.entries.first()
@@ -51,12 +75,39 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     }
 
     /// Whether the predecessor, as far as it is known, names a node between itself and this one that may be there.
-    pub(super) fn names_one_between(&self, predecessor: &Contact, others: &[u8]) -> bool {
+    pub(super) fn names_one_between(
+        &self,
+        predecessor: &Contact,
+        others: &[u8],
+        unreached: impl Fn(&PackedAddr) -> bool,
+    ) -> bool {
         let after = self.place(&predecessor.id);
         Contact::iter(others)
             .take(K)
-            .filter(|other| other.id != self.own && !self.aside.holds(other))
-            .any(|other| self.place(&other.id) > after)
+            .filter(|other| other.id != self.own && self.place(&other.id) > after)
+            .any(|other| !self.aside.holds(&other) && !unreached(&other.addr))
+    }
+
+    /// Whether the contact at the end of the list is the predecessor.
+    pub(super) fn is_settled(&self) -> bool {
+        self.predecessor == Predecessor::Known
+    }
+
+    /// Somebody else is at the end of the list now: what the one there before said does not count.
+    pub(super) fn begin_seeking(&mut self, now: Instant) {
+        self.doubts = 0;
+        if self.predecessor == Predecessor::Sought {
+            self.rounds = 0;
+        }
+        self.seek(now);
+    }
+
+    /// Has the contact at the end of the list asked soon, if the predecessor went and it is not known whether this is the
+    /// one before.
+    pub(super) fn seek(&mut self, now: Instant) {
+        if self.predecessor == Predecessor::Sought {
+            self.set(Timer::Stabilise, Some(now.after_ms(MEND_MS)));
+        }
     }
 
     /// A contact that the successor does not have in its list though it would belong there: it may be gone.
@@ -93,6 +144,43 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
         };
         self.again(now, rng, Timer::Finger, pause_ms);
         Upkeep::Lookup(target)
+    }
+
+    /// The predecessor named others in between. Whether it did so often enough: they were pinged, nobody came of it, and so
+    /// they are gone or never were.
+    pub(super) fn is_doubted_enough(&mut self, now: Instant) -> bool {
+        let now_s = seconds(now);
+        if self.doubts == 0 || now_s.saturating_sub(self.doubted_s) >= DOUBT_S {
+            self.doubts = self.doubts.saturating_add(1);
+            self.doubted_s = now_s;
+        }
+        self.doubts > DOUBTS_MAX
+    }
+
+    pub(super) fn timer(&self, timer: Timer) -> Option<Instant> {
+        self.timers.get(timer as usize).copied().flatten()
+    }
+
+    pub(super) fn set(&mut self, timer: Timer, at: Option<Instant>) {
+        if let Some(place) = self.timers.get_mut(timer as usize) {
+            *place = at;
+        }
+    }
+
+    /// Sets a timer again, in about so many ms.
+    pub(super) fn again<C: Crypto>(
+        &mut self,
+        now: Instant,
+        rng: &mut Rng<C>,
+        timer: Timer,
+        ms: u64,
+    ) {
+        let at = now.after_ms(rng.jitter(ms, JITTER_PERCENT));
+        self.set(timer, Some(at));
+    }
+
+    pub(super) fn timers_of_aside(&mut self) {
+        self.set(Timer::Probe, self.aside.wake());
     }
 }
 

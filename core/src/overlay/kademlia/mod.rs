@@ -357,12 +357,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Overlay for Kade
             self.neighbours_changed = false;
             return None;
         };
-        entry.neighbour = !entry.neighbour;
-        Some(if entry.neighbour {
-            Neighbour::Up(entry.contact)
-        } else {
-            Neighbour::Down(entry.contact.id)
-        })
+        Some(entry.turn_neighbour())
     }
 
     fn pop_responsibility(&mut self) -> Option<Responsibility> {

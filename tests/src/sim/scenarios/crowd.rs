@@ -10,7 +10,7 @@ use strandline_core::output::Outcome;
 
 use crate::sim::clock::TimeOfDay;
 use crate::sim::node::AnyNode;
-use crate::sim::{Command, HostId, Kind, Random, Setup, State, Ticket, World, ms, secs};
+use crate::sim::{Command, HostId, Kind, Overlay, Random, Setup, State, Ticket, World, ms, secs};
 
 use super::report::Samples;
 use super::{Basis, Progress};
@@ -193,7 +193,7 @@ impl Crowd {
             .members
             .iter()
             .filter_map(|host| self.world.running(*host));
-        Truth::of(ids.map(AnyNode::node_id).collect())
+        Truth::of(ids.map(AnyNode::node_id).collect(), self.world.overlay)
     }
 
     /// A machine for a node that is to come later, and the id that it will have.
@@ -271,23 +271,40 @@ impl Crowd {
     }
 }
 
-/// Who really is near what.
+/// Who really is near what, as the overlay has it.
 pub struct Truth {
     /// Sorted.
     ids: Vec<NodeId>,
+    overlay: Overlay,
 }
 
 impl Truth {
     /// The truth about these nodes.
     #[must_use]
-    pub fn of(mut ids: Vec<NodeId>) -> Self {
+    pub fn of(mut ids: Vec<NodeId>, overlay: Overlay) -> Self {
         ids.sort_unstable();
-        Self { ids }
+        Self { ids, overlay }
     }
 
     /// The `k` nodes nearest to a key, nearest first.
     #[must_use]
     pub fn nearest(&self, key: &Key, k: usize) -> Vec<NodeId> {
+        match self.overlay {
+            Overlay::Kademlia => self.nearest_by_prefix(key, k),
+            Overlay::Chord | Overlay::NarrowChord => self.next_behind(key, k),
+        }
+    }
+
+    /// On a ring: those at the key or behind it, clockwise.
+    fn next_behind(&self, key: &Key, k: usize) -> Vec<NodeId> {
+        let at = self
+            .ids
+            .partition_point(|id| id.as_bytes() < key.as_bytes());
+        let (before, behind) = self.ids.split_at(at);
+        behind.iter().chain(before).take(k).copied().collect()
+    }
+
+    fn nearest_by_prefix(&self, key: &Key, k: usize) -> Vec<NodeId> {
         // Whoever shares more leading bits with the key is nearer than whoever shares fewer: those that share the
         // most, as long as they are `k`, are enough.
         let mut near = self.ids.as_slice();
@@ -334,7 +351,7 @@ pub fn drain(crowd: &mut Crowd) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Key, NodeId, Truth, distance};
+    use super::{Key, NodeId, Overlay, Truth, distance};
     use crate::sim::Random;
 
     #[test]
@@ -343,7 +360,7 @@ mod tests {
         let mut ids: Vec<NodeId> = (0..500)
             .map(|_| NodeId::from_bytes(random.bytes_32()))
             .collect();
-        let truth = Truth::of(ids.clone());
+        let truth = Truth::of(ids.clone(), Overlay::Kademlia);
         for _ in 0..200 {
             let key = Key::from_bytes(random.bytes_32());
             ids.sort_unstable_by_key(|id| distance(id, &key));
@@ -355,5 +372,15 @@ mod tests {
             }
         }
         assert_eq!(truth.nearest(&Key::ZERO, 1_000).len(), 500, "all there are");
+    }
+    #[test]
+    fn on_a_ring_the_nearest_are_those_next_behind_a_key() {
+        let id = |n| NodeId::from_bytes([n; 32]);
+        let truth = Truth::of([30, 10, 50, 20].map(id).to_vec(), Overlay::Chord);
+        for (key, nearest) in [(20, [20, 30, 50]), (21, [30, 50, 10]), (51, [10, 20, 30])] {
+            let found = truth.nearest(&Key::from_bytes([key; 32]), 3);
+            assert_eq!(found, nearest.map(id), "{key}");
+        }
+        assert_eq!(truth.nearest(&Key::ZERO, 9).len(), 4, "all there are");
     }
 }
