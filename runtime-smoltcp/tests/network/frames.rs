@@ -8,6 +8,19 @@ use smoltcp::wire::{
 
 use crate::world::{PORT, hardware, ip_of};
 
+/// The station that a segment of a stream is for, and whether it asks for a stream; `None`: the frame is none.
+pub fn segment(frame: &[u8]) -> Option<(usize, bool)> {
+    let frame = EthernetFrame::new_checked(frame).ok()?;
+    let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
+    if frame.ethertype() != EthernetProtocol::Ipv4 || packet.next_header() != IpProtocol::Tcp {
+        return None;
+    }
+    let segment = TcpPacket::new_checked(packet.payload()).ok()?;
+    let [.., host] = packet.dst_addr().octets();
+    let to = usize::from(host).checked_sub(1)?;
+    Some((to, segment.syn() && !segment.ack()))
+}
+
 /// The first segment of a handshake that will not go on, from a station that does not exist.
 pub fn syn(from: usize, to: usize) -> Vec<u8> {
     let tcp = TcpRepr {

@@ -10,6 +10,7 @@
 
 mod frames;
 mod time;
+mod tree;
 mod world;
 
 use strandline_core::output::{Outcome, Via};
