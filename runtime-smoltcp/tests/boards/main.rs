@@ -3,6 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test may panic"
 )]
 #![cfg(unix)]
@@ -188,6 +189,57 @@ fn an_author_that_is_unplugged_is_read_from_another_board() {
     assert_eq!(end, "posted 1");
     switch.unplug(2, true);
     read(&mut boards[1], "replica:board0 written on wet sand");
+}
+
+/// Reads once for each try until everyone's post is there; what was read last.
+fn read_all(board: &mut Board, switch: &Switch, wanted: &[String]) -> Vec<String> {
+    for _ in 0..READS {
+        switch.take_opened();
+        let (posts, end) = board.command("timeline", COMMAND);
+        let has = |text: &String| posts.iter().any(|post| post.ends_with(text));
+        if end == "complete" && wanted.iter().all(has) {
+            return posts;
+        }
+    }
+    panic!("it never read all of {wanted:?}");
+}
+
+#[test]
+fn a_board_in_the_middle_of_a_get_tree_relays_and_is_routed_around() {
+    const READER: usize = 0;
+    let Some(_turn) = turn("a relay") else {
+        return;
+    };
+    let folder = Folder::new("relay");
+    let switch = Switch::new(&folder.0, 4);
+    let mut boards = boards(&switch, 4);
+    // A board asks two at a time: the third is asked by one of them.
+    for author in 1..4 {
+        follow(&mut boards, READER, author);
+        boards[author].type_line(&format!("post tide {author}"));
+    }
+    let live: Vec<String> = (1..4).map(|n| format!("author tide {n}")).collect();
+    read_all(&mut boards[READER], &switch, &live);
+    // The reader has a live post of somebody with whom it had no stream, but another board had one.
+    let opened = switch.take_opened();
+    let middle = opened.iter().find(|(from, _)| *from != READER);
+    let &(middle, asked) = middle.unwrap_or_else(|| panic!("nobody relayed: {opened:?}"));
+    assert!(opened.contains(&(READER, middle)), "{opened:?}");
+    assert!(!opened.contains(&(READER, asked)), "{opened:?}");
+
+    // Whoever is in the middle is cut off when it asks.
+    switch.unplug_who_opens(READER);
+    let text: Vec<String> = (1..4).map(|n| format!("tide {n}")).collect();
+    let posts = read_all(&mut boards[READER], &switch, &text);
+    let opened = switch.take_opened();
+    let middle = switch.trapped();
+    let middle = middle.unwrap_or_else(|| panic!("nobody relayed: {opened:?}"));
+    for author in (1..4).filter(|author| *author != middle) {
+        let live = format!("author tide {author}");
+        assert!(posts.iter().any(|post| post.ends_with(&live)), "{posts:?}");
+    }
+    let asked_instead = opened.iter().filter(|(from, _)| *from == READER).count();
+    assert!(asked_instead > 2, "{opened:?}");
 }
 
 #[test]
