@@ -185,11 +185,21 @@ impl Board {
 
     /// One number of its `status`.
     pub fn status(&mut self, name: &str) -> u64 {
+        self.number(&format!("status {name} "))
+    }
+
+    /// How many places of a table it uses.
+    pub fn used(&mut self, table: &str) -> u64 {
+        self.number(&format!("table {table} "))
+    }
+
+    /// The first number on a line of its `status`.
+    fn number(&mut self, begin: &str) -> u64 {
         let from = self.printed();
         self.type_line("status");
         self.wait_for(from, "status end", Duration::from_secs(20));
-        let rest = self.wait_for(from, &format!("status {name} "), Duration::from_secs(1));
-        rest.parse().unwrap()
+        let rest = self.wait_for(from, begin, Duration::from_secs(1));
+        rest.split(' ').next().unwrap().parse().unwrap()
     }
 }
 

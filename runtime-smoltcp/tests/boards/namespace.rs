@@ -54,8 +54,8 @@ impl Namespace {
         args.map(str::to_owned).to_vec()
     }
 
-    /// Starts a server, which joins through the first, and waits until it is ready.
-    pub fn server(&self, index: usize) -> Server {
+    /// Starts a server, which joins through the first, with these options beside, and waits until it is ready.
+    pub fn server(&self, index: usize, options: &[&str]) -> Server {
         let home = self.home.join(format!("server{index}"));
         let mut command = self.command(strandline());
         command
@@ -66,6 +66,7 @@ impl Namespace {
         command
             .arg("--listen")
             .arg(format!("{}:7827", server_ip(index)));
+        command.args(options);
         if index > 0 {
             command.arg("--join").arg(format!("{}:7827", server_ip(0)));
         }
