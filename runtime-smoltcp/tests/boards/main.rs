@@ -9,6 +9,8 @@
 #![cfg(unix)]
 
 mod board;
+mod flood;
+mod floods;
 mod namespace;
 mod switch;
 

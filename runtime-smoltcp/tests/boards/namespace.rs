@@ -21,13 +21,10 @@ impl Namespace {
             home: home.to_owned(),
         };
         run(&["ip", "netns", "add", &new.name])?;
-        let ip = |words: &str| {
-            let mut command = vec!["ip", "-n", &new.name];
-            command.extend(words.split(' '));
-            run(&command)
-        };
+        let ip = |words: &str| new.ip(words);
         ip("link set lo up")?;
-        ip("link add bridge type bridge")?;
+        // An address of its own: it would change with the devices on it.
+        ip("link add bridge address 02:00:00:57:4c:ff type bridge")?;
         ip("link set bridge up")?;
         for board in 0..boards {
             ip(&format!("tuntap add tap{board} mode tap"))?;
@@ -37,6 +34,19 @@ impl Namespace {
             ip(&format!("addr add {}/24 dev bridge", server_ip(server)))?;
         }
         Ok(new)
+    }
+
+    fn ip(&self, words: &str) -> Result<(), String> {
+        let mut command = vec!["ip", "-n", &self.name];
+        command.extend(words.split(' '));
+        run(&command)
+    }
+
+    /// Moves a device of this machine to the bridge.
+    pub fn take_in(&self, device: &str) {
+        run(&["ip", "link", "set", device, "netns", &self.name]).unwrap();
+        self.ip(&format!("link set {device} master bridge up"))
+            .unwrap();
     }
 
     /// A program in the namespace.
