@@ -251,3 +251,26 @@ fn an_application_acts_on_what_it_heard() {
     let (posts, _) = timeline(&mut world, 1);
     assert_eq!(posts[0].1, "joined, and here");
 }
+
+#[test]
+fn an_author_that_was_missed_is_asked_again_by_the_next_refresh() {
+    let mut world = World::joined(3);
+    follow(&mut world, 1, 0);
+    let query = world.command(0, |now, node| node.post(now, "before").unwrap());
+    timeline(&mut world, 1);
+    world.outcome(0, query);
+    // It is away for a moment, in which it is missed: a sighting says so for two minutes.
+    world.set_up(0, false);
+    let (posts, _) = timeline(&mut world, 1);
+    let keeper = strandline_core::name::Name::parse(&name(1)).unwrap();
+    assert_eq!(posts, [(name(0), "before".into(), Via::Replica(keeper))]);
+    world.set_up(0, true);
+    let query = world.command(0, |now, node| node.post(now, "after").unwrap());
+    // Whoever follows it reads it unasked once a minute, and confirms what it then holds.
+    world.run_for_ms(75_000);
+    let outcome = world.ended(0, query);
+    assert!(
+        matches!(outcome, Some(Outcome::Posted { seq: 2, .. })),
+        "{outcome:?}"
+    );
+}
