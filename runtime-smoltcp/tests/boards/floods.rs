@@ -13,7 +13,7 @@ const TOGETHER_S: u64 = 30;
 /// Each flood, in frames a second, and the row of the board's `status` that counts it.
 const FLOODS: [(&[(Kind, u64)], &str); 6] = [
     (&[(Kind::Junk, 5_000)], "dropped"),
-    (&[(Kind::Syn, 1_000)], "connections-refused"),
+    (&[(Kind::Syn, 500)], "connections-refused"),
     (&[(Kind::Overlong, 300)], "frames-overlong"),
     // What the interface throws away unseen counts as a frame.
     (&[(Kind::Fragments, 1_000)], "frames"),
