@@ -3,9 +3,14 @@
 
 fn main() {
     println!("cargo::rustc-link-arg-bins=-Tlink.x");
-    // Where the linker looks for `memory.x`.
+    // Where the linker looks for `memory.x`: not here, or it would find one here first.
     let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| ".".to_owned());
-    println!("cargo::rustc-link-search={here}");
-    println!("cargo::rerun-if-changed=memory.x");
+    // What is only linked for a proof is optimised for speed as well, and does not fit the board then.
+    let memory = match std::env::var("CARGO_FEATURE_NO_PANIC") {
+        Ok(_) => format!("{here}/large"),
+        Err(_) => format!("{here}/board"),
+    };
+    println!("cargo::rustc-link-search={memory}");
+    println!("cargo::rerun-if-changed={memory}/memory.x");
     println!("cargo::rerun-if-changed=build.rs");
 }

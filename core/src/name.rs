@@ -51,6 +51,7 @@ impl Name {
         let first = text.bytes().next().ok_or(NameError::Empty)?;
         let mut chars = [0; NAME_CHARS_MAX];
         let stored = chars.get_mut(..text.len()).ok_or(NameError::TooLong)?;
+        stored.copy_from_slice(text.as_bytes());
         let len = u8::try_from(text.len()).map_err(|_| NameError::TooLong)?;
         if !first.is_ascii_lowercase() {
             return Err(NameError::FirstNotLetter);
@@ -59,7 +60,6 @@ impl Name {
         if let Some(other) = text.chars().find(|c| !allowed(*c)) {
             return Err(NameError::Character(other));
         }
-        stored.copy_from_slice(text.as_bytes());
         Ok(Self { chars, len })
     }
 

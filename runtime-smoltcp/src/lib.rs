@@ -36,6 +36,9 @@
 //! # }
 //! ```
 //!
+//! `BRING-YOUR-OWN-BOARD.md`, beside this crate's `Cargo.toml`, says step by step what a board needs, how large it will be and
+//! how to size a plan; `firmware/` runs on two.
+//!
 //! # Storage
 //! There is none: what the node wants to keep is acknowledged and dropped. So the node is to be started with
 //! [`Durability::Holders`](strandline_core::config::Durability::Holders), under which a post counts as durable once others

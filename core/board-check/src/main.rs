@@ -7,6 +7,9 @@
 #![no_std]
 #![no_main]
 
+#[cfg(feature = "stand-in")]
+mod stand_in;
+
 use core::hint::black_box;
 use core::net::SocketAddr;
 use core::panic::PanicInfo;
@@ -25,15 +28,19 @@ use strandline_core::plan::Board;
 use strandline_core::rng::Seed;
 use strandline_core::time::Instant;
 use strandline_core::wire::NetworkId;
+
+#[cfg(not(feature = "stand-in"))]
+use strandline_core::crypto::Ed25519 as Cryptography;
 #[cfg(feature = "chord")]
-use strandline_core::{crypto::Ed25519, plan::BoardRing};
+use strandline_core::plan::BoardRing as Contacts;
+#[cfg(not(feature = "chord"))]
+use strandline_core::plan::BoardTable as Contacts;
+
+#[cfg(feature = "stand-in")]
+use crate::stand_in::StandIn as Cryptography;
 
 /// The node's memory plan.
-#[cfg(not(feature = "chord"))]
-type Plan = Board;
-/// The same on a Chord ring.
-#[cfg(feature = "chord")]
-type Plan = Board<Ed25519, BoardRing>;
+type Plan = Board<Cryptography, Contacts>;
 
 /// The most static memory that a node may take, in bytes.
 const NODE_BYTES_MAX: usize = 26 * 1024;
@@ -249,6 +256,17 @@ impl Handler for Application {
     }
 }
 
+/// Does not link: whoever is linked with it can panic.
+#[cfg(feature = "no-panic")]
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    unsafe extern "C" {
+        safe fn a_panic_is_reachable() -> !;
+    }
+    a_panic_is_reachable()
+}
+
+#[cfg(not(feature = "no-panic"))]
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
     loop {

@@ -143,9 +143,14 @@ impl<const BYTES: usize, const SLOTS: usize> Arena<BYTES, SLOTS> {
 
     /// Takes the bytes of a span out by moving those behind it, and their spans, forward.
     fn close_gap(&mut self, gap: Span) {
-        // A span lies within `used`, which is within the array.
-        self.bytes
-            .copy_within(gap.range().end..usize::from(self.used), gap.range().start);
+        // A span lies within `used`, which is within the array; the compiler, which must see that this cannot panic, does
+        // not know that.
+        let (start, len) = (usize::from(gap.start), usize::from(gap.len));
+        if let Some(rest) = self.bytes.get_mut(start..usize::from(self.used))
+            && len <= rest.len()
+        {
+            rest.copy_within(len.., 0);
+        }
         self.used -= gap.len;
         for (_, span) in self.spans.iter_mut() {
             if span.start > gap.start {

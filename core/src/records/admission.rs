@@ -188,7 +188,8 @@ impl<P: Plan> Records<P> {
         let mut victims: Fixed<usize, VICTIMS_MAX> = Fixed::EMPTY;
         for _ in 0..self.slots().min(EVICT_SLOTS) {
             let slot = self.evict_slot;
-            self.evict_slot = (slot + 1) % self.slots();
+            // The divisor is not 0, or there would be no round of the loop; `max` shows that.
+            self.evict_slot = (slot + 1) % self.slots().max(1);
             let Some((entry, record)) = self.table.entry(slot).zip(self.table.record(slot)) else {
                 continue;
             };

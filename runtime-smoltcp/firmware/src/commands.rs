@@ -5,18 +5,17 @@ use strandline_core::output::{CommandError, QueryId};
 use strandline_core::time::Instant;
 use strandline_smoltcp::Stack;
 
-use crate::clock::Clock;
 use crate::console::Console;
-use crate::ethernet::Ethernet;
-use crate::{Plan, WITHIN_MS, memory};
+use crate::hardware::{Clock, Ethernet, Hardware};
+use crate::{WITHIN_MS, memory};
 
 /// Carries out one line. It answers with `begun N` and later `ended N …`, or with `refused …`.
 #[inline(never)]
-pub fn take(
+pub fn take<H: Hardware>(
     now: Instant,
-    stack: &mut Stack<'static, Plan, Console>,
-    clock: &Clock,
-    ethernet: &Ethernet,
+    stack: &mut Stack<'static, H::Plan, Console<H>>,
+    clock: &H::Clock,
+    ethernet: &H::Ethernet,
     line: &str,
 ) {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -29,17 +28,20 @@ pub fn take(
         ("timeline", Ok(handle)) => node.timeline(now, Some(handle), WITHIN_MS),
         ("timeline", Err(_)) if rest.is_empty() => node.timeline(now, None, WITHIN_MS),
         ("register", _) => node.register(now, WITHIN_MS),
-        ("status", _) => return status(now, stack, clock, ethernet),
-        ("reset", _) => cortex_m::peripheral::SCB::sys_reset(),
-        _ => return Console.text("refused: post TEXT | follow HANDLE | unfollow HANDLE | timeline [HANDLE] | register | status | reset").end(),
+        ("status", _) => return status::<H>(now, stack, clock, ethernet),
+        ("reset", _) => H::reset(),
+        _ => return Console::<H>::OPEN.text("refused: post TEXT | follow HANDLE | unfollow HANDLE | timeline [HANDLE] | register | status | reset").end(),
     };
-    answer(begun);
+    answer::<H>(begun);
 }
 
-fn answer(begun: Result<QueryId, CommandError>) {
+fn answer<H: Hardware>(begun: Result<QueryId, CommandError>) {
     match begun {
-        Ok(query) => Console.text("begun").number(query.0).end(),
-        Err(error) => Console.text("refused: ").text(reason(error)).end(),
+        Ok(query) => Console::<H>::OPEN.text("begun").number(query.0).end(),
+        Err(error) => Console::<H>::OPEN
+            .text("refused: ")
+            .text(reason(error))
+            .end(),
     }
 }
 
@@ -58,12 +60,13 @@ fn reason(error: CommandError) -> &'static str {
 
 /// One line for each thing that can be counted.
 #[inline(never)]
-fn status(
+fn status<H: Hardware>(
     now: Instant,
-    stack: &mut Stack<'static, Plan, Console>,
-    clock: &Clock,
-    ethernet: &Ethernet,
+    stack: &mut Stack<'static, H::Plan, Console<H>>,
+    clock: &H::Clock,
+    ethernet: &H::Ethernet,
 ) {
+    let console = Console::<H>::OPEN;
     let stats = stack.node().stats();
     let counters = stack.counters();
     let (unix_ms, uncertainty_ms) = stack.node().unix_ms(now).unwrap_or_default();
@@ -81,15 +84,15 @@ fn status(
         ("connections-refused", counters.connections_refused.into()),
         ("frames", counters.frames.into()),
         ("late-ms", counters.late_ms.into()),
-        ("frames-overlong", ethernet.overlong.into()),
-        ("sleeps", clock.sleeps.into()),
+        ("frames-overlong", ethernet.overlong().into()),
+        ("sleeps", clock.sleeps().into()),
         ("stack-max", memory::stack_high_water() as u64),
     ];
     for (name, value) in rows {
-        Console.text("status ").text(name).number(value).end();
+        console.text("status ").text(name).number(value).end();
     }
     for table in stats.tables {
-        let line = Console
+        let line = console
             .text("table ")
             .text(table.name)
             .number(table.used as u64);
@@ -97,5 +100,5 @@ fn status(
             .number(table.bytes as u64)
             .end();
     }
-    Console.text("status end").end();
+    console.text("status end").end();
 }

@@ -1,8 +1,9 @@
-//! The console: UART 0, lines in and lines out. Owns the words of both. Prints what the node's application hears, without
+//! The console: lines in and lines out, on the board's serial line. Owns the words of both. Prints what the node's application hears, without
 //! the machinery of `core::fmt`, which would cost flash.
 //!
 //! Every line out begins with what it is; `begun N` and `ended N …` frame what a command brought.
 
+use core::marker::PhantomData;
 use core::net::{IpAddr, SocketAddr};
 
 use strandline_core::drive::{Application, Handler};
@@ -12,34 +13,10 @@ use strandline_core::output::{Event, Outcome, Person, Unreached, Via};
 use strandline_core::plan::Plan;
 use strandline_core::time::Instant;
 
-use crate::chip::{CLOCK_HZ, registers};
+use crate::Hardware;
 
-mod uart {
-    super::registers! { 0x4000_c000:
-        /// A byte.
-        DR = 0x000,
-        /// Bit 5: cannot take a byte; bit 4: has none.
-        FR = 0x018,
-        /// Divisor.
-        IBRD = 0x024,
-        /// Its fraction, in 64ths.
-        FBRD = 0x028,
-        /// Line.
-        LCRH = 0x02c,
-        /// Bits 9, 8, 0: receives, sends, is on.
-        CTL = 0x030,
-        /// Bits 6, 4: interrupts for a rest and for a byte.
-        IM = 0x038,
-        /// Clears them.
-        ICR = 0x044,
-    }
-}
-
-const BAUD: u32 = 115_200;
 /// Longest line in: a post of the longest, and its command.
 const LINE_LEN_MAX: usize = strandline_core::wire::TEXT_LEN_MAX + 16;
-/// How long a byte may take to leave, in looks at it.
-const SEND_LOOKS: u32 = 100_000;
 
 /// A line that is being typed.
 pub struct Line {
@@ -55,13 +32,9 @@ impl Line {
     };
 
     /// Takes what was typed, up to the end of a line; a line that is too long is cut.
-    pub fn poll(&mut self) -> Option<&str> {
+    pub fn poll<H: Hardware>(&mut self) -> Option<&str> {
         let len = loop {
-            uart::ICR.write(1 << 6 | 1 << 4);
-            if uart::FR.read() & 1 << 4 != 0 {
-                return None;
-            }
-            let [byte, ..] = uart::DR.read().to_le_bytes();
+            let byte = H::received()?;
             if byte != b'\n' && byte != b'\r' {
                 if let Some(place) = self.bytes.get_mut(self.len) {
                     *place = byte;
@@ -78,34 +51,18 @@ impl Line {
 
 /// The way out. Any number of them write to the same line.
 #[derive(Clone, Copy)]
-pub struct Console;
+pub struct Console<H>(PhantomData<H>);
 
-impl Console {
-    /// Turns the UART on.
-    pub fn start() -> Self {
-        const DIVISOR: u32 = CLOCK_HZ * 4 / BAUD; // in 64ths
-        uart::CTL.write(0);
-        uart::IBRD.write(DIVISOR / 64);
-        uart::FBRD.write(DIVISOR % 64);
-        uart::LCRH.write(0b11 << 5 | 1 << 4); // 8 bits, FIFOs
-        uart::CTL.write(1 << 9 | 1 << 8 | 1);
-        uart::IM.write(1 << 6 | 1 << 4);
-        Self
-    }
+impl<H: Hardware> Console<H> {
+    /// It needs no start.
+    pub const OPEN: Self = Self(PhantomData);
 
-    pub fn bytes(self, bytes: &[u8]) -> Self {
-        for byte in bytes {
-            for _ in 0..SEND_LOOKS {
-                if uart::FR.read() & 1 << 5 == 0 {
-                    break;
-                }
-            }
-            uart::DR.write(u32::from(*byte));
-        }
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
+        bytes.iter().for_each(|byte| H::send(*byte));
         self
     }
 
-    pub fn text(self, text: &str) -> Self {
+    pub(crate) fn text(self, text: &str) -> Self {
         self.bytes(text.as_bytes())
     }
 
@@ -118,7 +75,7 @@ impl Console {
     }
 
     /// A decimal number after a space.
-    pub fn number(self, value: u64) -> Self {
+    pub(crate) fn number(self, value: u64) -> Self {
         let mut digits = [b' '; 21];
         let mut rest = value;
         let mut begin = digits.len();
@@ -136,14 +93,14 @@ impl Console {
     }
 
     /// A name with its fingerprint, after a space.
-    pub fn person(self, name: Name, user: &strandline_core::id::UserId) -> Self {
+    pub(crate) fn person(self, name: Name, user: &strandline_core::id::UserId) -> Self {
         let fingerprint = Fingerprint::of(user, FINGERPRINT_CHARS_SHOWN);
         let named = self.text(" ").text(name.as_str());
         named.text("~").text(fingerprint.as_str())
     }
 
     /// An address and port, after a space.
-    pub fn addr(self, addr: SocketAddr) -> Self {
+    pub(crate) fn addr(self, addr: SocketAddr) -> Self {
         let mut separator = " ";
         if let IpAddr::V4(ip) = addr.ip() {
             for byte in ip.octets() {
@@ -167,7 +124,7 @@ impl Console {
         self
     }
 
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         self.bytes(b"\n");
     }
 
@@ -176,7 +133,7 @@ impl Console {
     }
 }
 
-impl Handler for Console {
+impl<H: Hardware> Handler for Console<H> {
     fn on_event(&mut self, event: Event<'_>) {
         match event {
             Event::Post {
@@ -226,17 +183,17 @@ impl Handler for Console {
     }
 }
 
-impl<P: Plan> Application<P> for Console {
+impl<P: Plan, H: Hardware> Application<P> for Console<H> {
     /// Commands come from elsewhere.
     fn act(&mut self, _now: Instant, _node: &mut Node<P>) -> Option<Instant> {
         None
     }
 }
 
-impl Console {
+impl<H: Hardware> Console<H> {
     fn ended(self, query: u64, outcome: Outcome) {
         let line = self.text("ended").number(query);
-        let stored = |line: Console, accepted: u8, wanted: u8| {
+        let stored = |line: Self, accepted: u8, wanted: u8| {
             line.number(accepted.into()).number(wanted.into())
         };
         let line = match outcome {

@@ -1,54 +1,95 @@
 //! The firmware, and a board that runs it in QEMU.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-arm";
-/// What the firmware is built for.
-const TARGET: &str = "thumbv7m-none-eabi";
+/// A kind of board: a crate in `firmware/`, and what QEMU calls it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Kind {
+    /// The crate's folder and name.
+    krate: &'static str,
+    /// What it is built for.
+    target: &'static str,
+    /// The emulated machine.
+    machine: &'static str,
+    /// Its network card.
+    card: &'static str,
+    /// How much stack it may use, in bytes. A larger plan has larger parts to move.
+    pub stack_max: u64,
+}
+
+/// Cortex-M3, 64 KiB of RAM.
+pub const LM3S6965: Kind = Kind {
+    krate: "lm3s6965",
+    target: "thumbv7m-none-eabi",
+    machine: "lm3s6965evb",
+    card: "stellaris",
+    stack_max: 16 * 1024,
+};
+/// Cortex-M4F, 4 MiB of RAM.
+pub const MPS2_AN386: Kind = Kind {
+    krate: "mps2-an386",
+    target: "thumbv7em-none-eabi",
+    machine: "mps2-an386",
+    card: "lan9118",
+    stack_max: 24 * 1024,
+};
+
 /// About 62 million instructions a second, and no faster than real time.
 const SPEED: &str = "shift=4,align=on,sleep=on";
 
-/// Where the image is, or why there are no boards on this machine. Builds it once.
-pub fn image() -> Result<&'static Path, &'static str> {
-    static IMAGE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let image = IMAGE.get_or_init(|| {
-        let found = Command::new(QEMU).arg("--version").output();
-        if !found.is_ok_and(|output| output.status.success()) {
-            return Err(format!("there is no {QEMU}"));
+/// Where the image is, or why there are no such boards on this machine. Builds it once.
+pub fn image(kind: Kind) -> Result<PathBuf, String> {
+    static IMAGES: Mutex<BTreeMap<Kind, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
+    let mut images = IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    let image = images.entry(kind).or_insert_with(|| {
+        let found = Command::new(QEMU).args(["-machine", "help"]).output();
+        let machines = found.map(|output| String::from_utf8(output.stdout).unwrap());
+        let machines = machines.map_err(|_| format!("there is no {QEMU}"))?;
+        if !machines
+            .lines()
+            .any(|line| line.split(' ').next() == Some(kind.machine))
+        {
+            return Err(format!("{QEMU} knows no {}", kind.machine));
         }
+        let target = kind.target;
         let targets = Command::new("rustc")
-            .args(["--print", "target-libdir", "--target", TARGET])
+            .args(["--print", "target-libdir", "--target", target])
             .output();
         let libraries = targets.map(|output| String::from_utf8(output.stdout).unwrap());
         if !libraries.is_ok_and(|path| Path::new(path.trim()).is_dir()) {
             return Err(format!(
-                "there is no Rust for {TARGET}: rustup target add {TARGET}"
+                "there is no Rust for {target}: rustup target add {target}"
             ));
         }
-        Ok(build())
+        Ok(build(kind))
     });
-    image.as_deref().map_err(String::as_str)
+    image.clone()
 }
 
 /// Builds the firmware, as flat as flash is.
-fn build() -> PathBuf {
+fn build(kind: Kind) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../firmware");
     let status = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--release", "--target-dir"])
         .arg(&target_dir)
-        .current_dir(here.join("firmware"))
+        .current_dir(here.join("firmware").join(kind.krate))
         // Flags from outside would replace those of its configuration.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .status();
     assert!(status.unwrap().success(), "the firmware does not build");
-    let elf = target_dir.join(TARGET).join("release/strandline-firmware");
+    let elf = target_dir
+        .join(kind.target)
+        .join("release")
+        .join(kind.krate);
     let flat = elf.with_extension("bin");
     std::fs::write(&flat, flatten(&std::fs::read(elf).unwrap())).unwrap();
     flat
@@ -77,12 +118,14 @@ fn flatten(elf: &[u8]) -> Vec<u8> {
 }
 
 /// How QEMU makes the `index`th board's card, on its network device `port`. The address is programmed into the chip.
-pub fn nic(index: usize) -> String {
-    format!("nic,netdev=port,model=stellaris,macaddr=52:54:00:57:4c:{index:02x}")
+pub fn nic(kind: Kind, index: usize) -> String {
+    let card = kind.card;
+    format!("nic,netdev=port,model={card},macaddr=52:54:00:57:4c:{index:02x}")
 }
 
 /// A board that is switched on. Dropping it switches it off.
 pub struct Board {
+    pub kind: Kind,
     process: Child,
     keyboard: ChildStdin,
     screen: Arc<Screen>,
@@ -97,20 +140,25 @@ struct Screen {
 
 impl Board {
     /// Switches a board on, with these settings, and its network card connected as QEMU is told.
-    pub fn start(settings: &[String], card: &[String]) -> Self {
-        Self::start_by(Command::new(QEMU), settings, card)
+    pub fn start(kind: Kind, settings: &[String], card: &[String]) -> Self {
+        Self::start_by(Command::new(QEMU), kind, settings, card)
     }
 
     /// As [`Self::start`], by this command of the emulator.
-    pub fn start_by(mut emulator: Command, settings: &[String], card: &[String]) -> Self {
+    pub fn start_by(
+        mut emulator: Command,
+        kind: Kind,
+        settings: &[String],
+        card: &[String],
+    ) -> Self {
         let mut semihosting = String::from("enable=on,target=native,arg=firmware");
         for setting in settings {
             semihosting += &format!(",arg={setting}");
         }
         let mut process = emulator
-            .args(["-M", "lm3s6965evb", "-nographic", "-monitor", "none"])
+            .args(["-M", kind.machine, "-nographic", "-monitor", "none"])
             .args(["-serial", "stdio", "-icount", SPEED, "-kernel"])
-            .arg(image().unwrap())
+            .arg(image(kind).unwrap())
             .args(["-semihosting-config", &semihosting])
             .args(card)
             .stdin(Stdio::piped())
@@ -130,6 +178,7 @@ impl Board {
             }
         });
         Self {
+            kind,
             keyboard: process.stdin.take().unwrap(),
             process,
             screen,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::board::{Board, QEMU};
+use crate::board::{Board, LM3S6965, QEMU};
 use crate::flood::{Flood, Kind};
 use crate::namespace::{Namespace, Server, server_ip};
 use crate::{COMMAND, Folder, check_stack, settings_alone, turn};
@@ -41,7 +41,7 @@ const PATIENCE_S: u64 = 60;
 
 #[test]
 fn a_flooded_board_stays_in_the_network() {
-    let Some(_turn) = turn("floods") else {
+    let Some(_turn) = turn("floods", LM3S6965) else {
         return;
     };
     let folder = Folder::new("floods");
@@ -55,8 +55,8 @@ fn a_flooded_board_stays_in_the_network() {
     let servers = [network.server(0, &[]), network.server(1, &[])];
     let mut settings = settings_alone(0);
     settings.push(format!("join={}:7827", server_ip(0)));
-    let card = Namespace::card(0);
-    let mut board = Board::start_by(network.command(QEMU), &settings, &card);
+    let card = Namespace::card(LM3S6965, 0);
+    let mut board = Board::start_by(network.command(QEMU), LM3S6965, &settings, &card);
     board.wait_for(0, "ended ", COMMAND);
     let (_, end) = board.command("register", COMMAND);
     assert!(end.starts_with("stored "), "{end}");
@@ -102,7 +102,7 @@ fn flood(
         seen.look(board, servers);
         let now_ms = board.status("uptime-ms");
         let passed_ms = u64::try_from(looked.elapsed().as_millis()).unwrap();
-        flood.keep_pace(((now_ms - own_ms) * 1_000 / passed_ms.max(1)).min(1_000));
+        flood.keep_pace(((now_ms - own_ms) * 1_000 / passed_ms.max(1)).min(2_000));
         (own_ms, looked) = (now_ms, Instant::now());
     }
     let [own_ms, counted] = board.statuses(["uptime-ms", row]);
@@ -110,7 +110,8 @@ fn flood(
     drop(flood);
     eprintln!("{kinds:?}: {sent} frames in {passed_ms} ms, {row} {counted}, {seen:?}");
     let rate: u64 = kinds.iter().map(|(_, rate)| rate).sum();
-    assert!(sent * 1_000 >= rate * passed_ms * 7 / 10, "it was no flood");
+    // An emulator that is now ahead and now behind is not followed exactly.
+    assert!(sent * 2_000 >= rate * passed_ms, "it was no flood");
     assert!(counted * 100 >= sent * COUNTED_PERCENT, "{row}: {counted}");
 }
 

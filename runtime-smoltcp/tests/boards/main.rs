@@ -11,6 +11,7 @@
 mod board;
 mod flood;
 mod floods;
+mod mps2;
 mod namespace;
 mod switch;
 
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use board::{Board, QEMU, image};
+use board::{Board, Kind, LM3S6965, QEMU, image};
 use namespace::{Namespace, server_ip};
 use switch::Switch;
 
@@ -29,14 +30,11 @@ const READS: usize = 10;
 /// How long a board takes to start.
 const START: Duration = Duration::from_secs(30);
 
-/// How much stack a board may use, in bytes.
-const STACK_MAX: u64 = 16 * 1024;
-
 /// The stack has not grown beyond its limit.
 fn check_stack(board: &mut Board) {
     let stack = board.status("stack-max");
     eprintln!("{stack} bytes of stack at most");
-    assert!(stack <= STACK_MAX, "{stack} bytes of stack");
+    assert!(stack <= board.kind.stack_max, "{stack} bytes of stack");
 }
 
 /// A folder of its own for a test's sockets.
@@ -57,10 +55,10 @@ impl Drop for Folder {
 }
 
 /// The right to have boards, for one test at a time: each emulates several. `None`, said aloud, where there are none.
-fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
+fn turn(test: &str, kind: Kind) -> Option<MutexGuard<'static, ()>> {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let image = image().inspect_err(|why| eprintln!("{test} SKIPPED: {why}"));
+    let image = image(kind).inspect_err(|why| eprintln!("{test} SKIPPED: {why}"));
     image.is_ok().then_some(turn)
 }
 
@@ -98,7 +96,7 @@ fn settings_alone(index: usize) -> Vec<String> {
 
 /// So many boards, all joined.
 fn boards(switch: &Switch, count: usize) -> Vec<Board> {
-    let start = |index| Board::start(&settings(index), &switch.card(index));
+    let start = |index| Board::start(LM3S6965, &settings(index), &switch.card(LM3S6965, index));
     let mut boards: Vec<Board> = (0..count).map(start).collect();
     for (index, board) in boards.iter().enumerate() {
         board.wait_for(0, &format!("ready board{index}~"), START);
@@ -120,7 +118,7 @@ fn all_know(boards: &mut [Board], others: usize) {
 
 #[test]
 fn three_boards_find_each_other_follow_post_and_read() {
-    let Some(_turn) = turn("three boards") else {
+    let Some(_turn) = turn("three boards", LM3S6965) else {
         return;
     };
     let folder = Folder::new("three");
@@ -169,7 +167,7 @@ fn follow(boards: &mut [Board], reader: usize, author: usize) {
 
 #[test]
 fn an_author_that_is_unplugged_is_read_from_another_board() {
-    let Some(_turn) = turn("a replica on a board") else {
+    let Some(_turn) = turn("a replica on a board", LM3S6965) else {
         return;
     };
     let folder = Folder::new("replica");
@@ -209,7 +207,7 @@ fn read_all(board: &mut Board, switch: &Switch, wanted: &[String]) -> Vec<String
 #[test]
 fn a_board_in_the_middle_of_a_get_tree_relays_and_is_routed_around() {
     const READER: usize = 0;
-    let Some(_turn) = turn("a relay") else {
+    let Some(_turn) = turn("a relay", LM3S6965) else {
         return;
     };
     let folder = Folder::new("relay");
@@ -246,7 +244,7 @@ fn a_board_in_the_middle_of_a_get_tree_relays_and_is_routed_around() {
 
 #[test]
 fn a_board_that_is_reset_is_back_within_five_seconds_and_uses_no_number_again() {
-    let Some(_turn) = turn("a reset") else {
+    let Some(_turn) = turn("a reset", LM3S6965) else {
         return;
     };
     let folder = Folder::new("reset");
@@ -307,7 +305,7 @@ fn boards_and_servers_are_one_network() {
     const LATE: usize = 3;
     /// For how long the board may keep it.
     const KEEP_S: u64 = 20;
-    let Some(_turn) = turn("boards and servers") else {
+    let Some(_turn) = turn("boards and servers", LM3S6965) else {
         return;
     };
     let folder = Folder::new("mixed");
@@ -332,8 +330,8 @@ fn boards_and_servers_are_one_network() {
         .map(|index| {
             let mut settings = settings_alone(index);
             settings.push(format!("join={}:7827", server_ip(0)));
-            let card = Namespace::card(index);
-            let board = Board::start_by(network.command(QEMU), &settings, &card);
+            let card = Namespace::card(LM3S6965, index);
+            let board = Board::start_by(network.command(QEMU), LM3S6965, &settings, &card);
             // One after the other: who joins finds those that have joined.
             board.wait_for(0, "ended ", COMMAND);
             board

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use crate::board::Kind;
+
 /// The namespace. Dropping it takes it down.
 pub struct Namespace {
     name: String,
@@ -57,9 +59,9 @@ impl Namespace {
     }
 
     /// How QEMU connects a board's card.
-    pub fn card(board: usize) -> Vec<String> {
+    pub fn card(kind: Kind, board: usize) -> Vec<String> {
         let tap = format!("tap,id=port,ifname=tap{board},script=no,downscript=no");
-        let nic = crate::board::nic(board);
+        let nic = crate::board::nic(kind, board);
         let args = ["-net", &nic, "-netdev", &tap];
         args.map(str::to_owned).to_vec()
     }

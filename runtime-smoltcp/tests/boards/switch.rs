@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::board::Kind;
+
 /// Longest frame in bytes.
 const FRAME_LEN_MAX: usize = 2_048;
 
@@ -52,7 +54,7 @@ impl Switch {
     }
 
     /// How QEMU connects a board's card to a port.
-    pub fn card(&self, port: usize) -> Vec<String> {
+    pub fn card(&self, kind: Kind, port: usize) -> Vec<String> {
         assert!(port < self.ports);
         let (local, remote) = (
             path(&self.dir, "board", port),
@@ -63,7 +65,7 @@ impl Switch {
             local.display(),
             remote.display()
         );
-        let nic = crate::board::nic(port);
+        let nic = crate::board::nic(kind, port);
         let args = ["-net", &nic, "-netdev", &netdev];
         args.map(str::to_owned).to_vec()
     }

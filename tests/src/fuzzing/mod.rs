@@ -9,7 +9,7 @@ mod node;
 
 pub use node::{RING, Step, node};
 
-use strandline_core::crypto::Ed25519;
+use strandline_core::crypto::{Crypto, Ed25519};
 use strandline_core::rules::Rule;
 use strandline_core::wire::datagram::{
     Body, Contact, DIGEST_LEN, Datagram, Digest, PutOutcome, Told,
@@ -31,11 +31,12 @@ pub const NETWORK: NetworkId = NetworkId(*b"fuzz");
 pub type Target = fn(&[u8]) -> Result<(), Rule>;
 
 /// Every target under the name that its corpus and its binary in `tests/fuzz` have.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("datagram", datagram),
     ("frame", frame),
     ("record", record),
     ("post", post),
+    ("signature", signature),
     ("node", node),
 ];
 
@@ -180,5 +181,22 @@ pub fn post(bytes: &[u8]) -> Result<(), Rule> {
         [0; 32],
         "all zero means that there is none"
     );
+    Ok(())
+}
+
+/// Verifies a signature: a key, a digest and what was made of them, 128 bytes. The one place where a board's node could
+/// panic if the library that does this were wrong about an index. What is accepted is so for this digest alone.
+///
+/// # Errors
+/// `Malformed` for another length, `Signature` if it does not verify.
+pub fn signature(bytes: &[u8]) -> Result<(), Rule> {
+    let (public, rest) = bytes.split_first_chunk().ok_or(Rule::Malformed)?;
+    let (digest, rest) = rest.split_first_chunk::<32>().ok_or(Rule::Malformed)?;
+    let signature = rest.try_into().map_err(|_| Rule::Malformed)?;
+    if !Ed25519::verify(public, digest, signature) {
+        return Err(Rule::Signature);
+    }
+    let other = digest.map(|byte| !byte);
+    assert!(!Ed25519::verify(public, &other, signature));
     Ok(())
 }

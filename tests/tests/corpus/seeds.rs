@@ -1,6 +1,7 @@
 //! The seeds of each target: messages that are valid, and the ways to be refused that mutation rarely finds.
 
 use strandline_core::addr::PackedAddr;
+use strandline_core::crypto::{Crypto, Ed25519, SecretKey};
 use strandline_core::id::Key;
 use strandline_core::overlay::Overlay;
 use strandline_core::plan::ServerRing;
@@ -20,12 +21,13 @@ use crate::scripts;
 pub type Seed = (String, Vec<u8>);
 
 /// The seeds of every target.
-pub fn all() -> [(&'static str, Vec<Seed>); 5] {
+pub fn all() -> [(&'static str, Vec<Seed>); 6] {
     [
         ("datagram", of_datagram()),
         ("frame", of_frame()),
         ("record", of_record()),
         ("post", of_post()),
+        ("signature", of_signature()),
         ("node", of_node()),
     ]
 }
@@ -98,6 +100,30 @@ fn of_post() -> Vec<Seed> {
         seed("refused-chain", flip_last(&post)),
         seed("refused-malformed", one_more(&post)),
         seed("refused-overlong", vec![0; POST_LEN_MAX + 1]),
+    ]
+}
+
+fn of_signature() -> Vec<Seed> {
+    let signed = |secret: u8, digest: [u8; 32]| {
+        let secret = SecretKey::from_bytes([secret; 32]);
+        let public = Ed25519::public_key(&secret);
+        let signature = Ed25519::sign(&secret, &public, &digest);
+        [&public[..], &digest, &signature].concat()
+    };
+    // The neutral element as key and as R, with S = 0, would satisfy the equation for any digest.
+    let mut neutral = vec![0; 128];
+    (neutral[0], neutral[64]) = (1, 1);
+    // A scalar of ones only, as far as the group's order allows: many digits of the form that the table is asked for.
+    let mut ones = signed(3, [3; 32]);
+    ones[96..].fill(0xff);
+    ones[127] = 0x0f;
+    vec![
+        seed("valid-zeros", signed(1, [0; 32])),
+        seed("valid-ones", signed(2, [0xff; 32])),
+        seed("refused-signature", flip_last(&signed(1, [7; 32]))),
+        seed("refused-malformed", signed(1, [7; 32])[1..].to_vec()),
+        seed("neutral", neutral),
+        seed("ones", ones),
     ]
 }
 

@@ -5,10 +5,8 @@
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
-use crate::chip::registers;
-
 mod mac {
-    super::registers! { 0x4004_8000:
+    strandline_firmware::registers! { 0x4004_8000:
         /// Which interrupts there are; written: clears them.
         RIS_IACK = 0x00,
         /// Which interrupts count.
@@ -52,7 +50,7 @@ pub struct Ethernet {
     received: [u8; FRAME_ROOM],
     sent: [u8; FRAME_ROOM],
     /// Frames thrown away, being too long.
-    pub overlong: u32,
+    overlong: u32,
 }
 
 impl Ethernet {
@@ -62,21 +60,6 @@ impl Ethernet {
         sent: [0; FRAME_ROOM],
         overlong: 0,
     };
-
-    /// Turns it on, under this address.
-    pub fn start(&mut self, [a, b, c, d, e, f]: [u8; 6]) {
-        mac::IM.write(0);
-        mac::IA0.write(u32::from_le_bytes([a, b, c, d]));
-        mac::IA1.write(u32::from_le_bytes([e, f, 0, 0]));
-        mac::THR.write(63);
-        // Empties the receiver, which then drops bad checksums and is on.
-        mac::RCTL.write(1 << 4);
-        mac::RCTL.write(1 << 3 | 1);
-        // Full duplex, checksums, padding, on.
-        mac::TCTL.write(1 << 4 | 1 << 2 | 1 << 1 | 1);
-        mac::RIS_IACK.write(RECEIVED);
-        mac::IM.write(RECEIVED);
-    }
 
     /// Takes a frame out of the controller, and its length. One that is too long is empty: as long as there are frames, none
     /// is passed over in silence, since only the next one to come would wake the board for those that are there.
@@ -105,6 +88,26 @@ impl Ethernet {
         }
         self.overlong = self.overlong.wrapping_add(1);
         Some(0)
+    }
+}
+
+impl strandline_firmware::Ethernet for Ethernet {
+    fn start(&mut self, [a, b, c, d, e, f]: [u8; 6]) {
+        mac::IM.write(0);
+        mac::IA0.write(u32::from_le_bytes([a, b, c, d]));
+        mac::IA1.write(u32::from_le_bytes([e, f, 0, 0]));
+        mac::THR.write(63);
+        // Empties the receiver, which then drops bad checksums and is on.
+        mac::RCTL.write(1 << 4);
+        mac::RCTL.write(1 << 3 | 1);
+        // Full duplex, checksums, padding, on.
+        mac::TCTL.write(1 << 4 | 1 << 2 | 1 << 1 | 1);
+        mac::RIS_IACK.write(RECEIVED);
+        mac::IM.write(RECEIVED);
+    }
+
+    fn overlong(&self) -> u32 {
+        self.overlong
     }
 }
 

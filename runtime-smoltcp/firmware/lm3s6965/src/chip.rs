@@ -1,52 +1,9 @@
-//! The registers of the LM3S6965 that are used, and the start of its clocks. Owns the only pointers to hardware.
+//! The registers of the LM3S6965 that are used, and the start of its clocks.
 //! Invariant: every address is one of the data sheet's (DS-LM3S6965, SPMS046), of a module whose clock runs.
-
-use core::ptr;
-
-/// One 32-bit register.
-#[derive(Clone, Copy)]
-pub struct Register(u32);
-
-impl Register {
-    /// The register at an address.
-    ///
-    /// # Safety
-    /// It is a register of the chip, reading and writing which changes no memory.
-    pub const unsafe fn at(address: u32) -> Self {
-        Self(address)
-    }
-
-    /// Reads it.
-    pub fn read(self) -> u32 {
-        // SAFETY: it is an aligned register of the chip, as whoever made it promised.
-        unsafe { ptr::read_volatile(self.0 as *const u32) }
-    }
-
-    /// Writes it.
-    pub fn write(self, value: u32) {
-        // SAFETY: it is an aligned register of the chip, as whoever made it promised.
-        unsafe { ptr::write_volatile(self.0 as *mut u32, value) }
-    }
-
-    /// Sets bits and leaves the others.
-    pub fn set(self, bits: u32) {
-        self.write(self.read() | bits);
-    }
-}
-
-/// Names registers: offset from a module's base.
-macro_rules! registers {
-    ($base:literal: $($(#[$doc:meta])* $name:ident = $offset:literal,)*) => {
-        $($(#[$doc])* pub const $name: $crate::chip::Register =
-            // SAFETY: the data sheet has this register at this offset.
-            unsafe { $crate::chip::Register::at($base + $offset) };)*
-    };
-}
-pub(crate) use registers;
 
 /// System control.
 mod system {
-    super::registers! { 0x400f_e000:
+    strandline_firmware::registers! { 0x400f_e000:
         /// LDO power.
         LDOPCTL = 0x034,
         /// Raw interrupt status: bit 6, the PLL has locked.
@@ -72,7 +29,7 @@ mod system {
 
 /// Pins.
 mod pins {
-    super::registers! { 0x4000_4000:
+    strandline_firmware::registers! { 0x4000_4000:
         /// Port A: which pins a module drives.
         A_AFSEL = 0x420,
         /// Port A: digital pins.
@@ -80,7 +37,7 @@ mod pins {
     }
     /// Port F, where the lights of the Ethernet socket are.
     pub mod f {
-        crate::chip::registers! { 0x4002_5000:
+        strandline_firmware::registers! { 0x4002_5000:
             /// Which pins a module drives.
             AFSEL = 0x420,
             /// Digital pins.

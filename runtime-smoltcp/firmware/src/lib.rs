@@ -1,88 +1,112 @@
-//! A Strandline node on the TI LM3S6965: it routes, stores records, posts, follows, answers reads, relays and keeps copies.
+//! A Strandline node as the program of a board: it routes, stores records, posts, follows, answers reads, relays and keeps
+//! copies.
 //!
 //! Owns the wiring: what is started in which order, and the one loop. Everything that decides is in the node, everything
-//! that knows a network in the stack, and everything that knows the chip in this crate's other files.
+//! that knows a network in the stack, and everything that knows the chip in the board's crate, which implements
+//! [`Hardware`] and calls [`run`].
 #![no_std]
-#![no_main]
 
-mod chip;
-mod clock;
 mod commands;
 mod console;
-mod ethernet;
+mod hardware;
 mod memory;
+mod registers;
 mod settings;
 
+use core::mem::MaybeUninit;
 use core::net::{IpAddr, SocketAddr};
-use core::panic::PanicInfo;
 
-use cortex_m::peripheral::SCB;
 use smoltcp::wire::{EthernetAddress, HardwareAddress};
-use static_cell::StaticCell;
 use strandline_core::config::{Config, Durability, Identity};
 use strandline_core::crypto::{Crypto, Ed25519, SecretKey};
 use strandline_core::name::Name;
 use strandline_core::node::Node;
 use strandline_core::output::Restored;
-use strandline_core::plan::Board;
+use strandline_core::plan::Plan;
 use strandline_core::rng::Seed;
 use strandline_core::time::Instant;
 use strandline_core::wire::NetworkId;
-use strandline_smoltcp::{Addresses, Memory, Sockets, Stack, sockets_for};
+pub use strandline_smoltcp::sockets_for;
+use strandline_smoltcp::{Addresses, Memory, Sockets, Stack};
 
-use crate::clock::Clock;
-use crate::console::{Console, Line};
-use crate::ethernet::Ethernet;
+pub use crate::console::{Console, Line};
+pub use crate::hardware::{Clock, Ethernet, Hardware};
+pub use crate::registers::Register;
+pub use crate::settings::LINE_LEN_MAX as SETTINGS_LEN_MAX;
 use crate::settings::Settings;
 
-/// The node's memory plan.
-type Plan = Board;
-/// Connections: the streams of the plan, and the spare one that listens.
-const CONNECTIONS: usize = 5;
 /// How long a command may take, in ms.
 const WITHIN_MS: u32 = 10_000;
 /// How long to wait before a join is tried again that found nobody, in s.
 const REJOIN_S: u64 = 5;
 
-#[cortex_m_rt::entry]
-fn main() -> ! {
-    // The attribute makes these the only references. All zero, so they lie in .bss.
-    static mut NODE: Node<Plan> = Node::unstarted();
-    static mut MEMORY: Memory<CONNECTIONS> = Memory::EMPTY;
-    static mut ETHERNET: Ethernet = Ethernet::OFF;
-    static mut LINE: Line = Line::EMPTY;
+/// What lives as long as the program, each a `static` of the board's. All of it may be zero, for `.bss`.
+pub struct Statics<H: Hardware, const CONNECTIONS: usize, const SOCKETS: usize> {
+    /// [`Node::unstarted`].
+    pub node: &'static mut Node<H::Plan>,
+    /// [`Memory::EMPTY`], for the streams of the plan and one connection more: the spare one, which listens.
+    pub memory: &'static mut Memory<CONNECTIONS>,
+    /// Places for sockets, [`sockets_for`] the connections. They are not all zero: filled in at the start.
+    pub sockets: &'static mut MaybeUninit<Sockets<'static, SOCKETS>>,
+    /// The stack; filled in at the start as well.
+    pub stack: &'static mut MaybeUninit<Stack<'static, H::Plan, Console<H>>>,
+    /// The network controller.
+    pub ethernet: &'static mut H::Ethernet,
+    /// [`Line::EMPTY`].
+    pub line: &'static mut Line,
+    /// Zeros.
+    pub settings: &'static mut [u8; SETTINGS_LEN_MAX],
+}
 
-    chip::start();
-    let console = Console::start();
-    let mut clock = Clock::start();
-    let started = begin(&mut clock, NODE, console).and_then(|settings| {
-        restore(clock.now(), NODE, &settings)?;
-        let stack = connect(clock.now(), &settings, NODE, MEMORY, ETHERNET, console)?;
+/// The program, once the chip's clocks and the console's line were started.
+pub fn run<H: Hardware, const CONNECTIONS: usize, const SOCKETS: usize>(
+    statics: Statics<H, CONNECTIONS, SOCKETS>,
+    mut clock: H::Clock,
+) -> ! {
+    let Statics {
+        node,
+        memory,
+        sockets,
+        stack,
+        ethernet,
+        line,
+        settings,
+    } = statics;
+    let console = Console::<H>::OPEN;
+    let started = begin(&mut clock, node, settings, console).and_then(|settings| {
+        restore(clock.now(), node, &settings)?;
+        let stack = connect(
+            clock.now(),
+            &settings,
+            node,
+            memory,
+            sockets,
+            stack,
+            ethernet,
+        )?;
         Ok((stack, settings))
     });
     match started {
-        Ok((stack, settings)) => run(stack, ETHERNET, &mut clock, LINE, &settings),
+        Ok((stack, settings)) => turn::<H>(stack, ethernet, &mut clock, line, &settings),
         Err(wrong) => halt(console, wrong),
     }
 }
 
 /// Puts the node on the network. A function of its own: what it builds goes through its frame, which then is gone.
 #[inline(never)]
-fn connect(
+fn connect<H: Hardware, const CONNECTIONS: usize, const SOCKETS: usize>(
     now: Instant,
     settings: &Settings<'_>,
-    node: &'static mut Node<Plan>,
+    node: &'static mut Node<H::Plan>,
     memory: &'static mut Memory<CONNECTIONS>,
-    ethernet: &mut Ethernet,
-    console: Console,
-) -> Result<&'static mut Stack<'static, Plan, Console>, &'static str> {
-    // Not all zero: filled in here.
-    static SOCKETS: StaticCell<Sockets<'static, { sockets_for(CONNECTIONS) }>> = StaticCell::new();
-    static STACK: StaticCell<Stack<'static, Plan, Console>> = StaticCell::new();
-
+    sockets: &'static mut MaybeUninit<Sockets<'static, SOCKETS>>,
+    room: &'static mut MaybeUninit<Stack<'static, H::Plan, Console<H>>>,
+    ethernet: &mut H::Ethernet,
+) -> Result<&'static mut Stack<'static, H::Plan, Console<H>>, &'static str> {
+    let console = Console::OPEN;
     let mac = settings
         .mac
-        .or_else(chip::hardware_address)
+        .or_else(H::hardware_address)
         .unwrap_or_else(|| {
             let [a, b, c, d, e, ..] = Ed25519::hash("strandline/firmware/mac", &[&settings.seed]);
             [2, a, b, c, d, e]
@@ -93,7 +117,7 @@ fn connect(
         now,
         ethernet,
         memory,
-        SOCKETS.init_with(Sockets::new),
+        sockets.write(Sockets::new()),
         node,
         console,
         &strandline_smoltcp::Settings {
@@ -104,10 +128,10 @@ fn connect(
                 routers: settings.router.map(IpAddr::V4).as_slice(),
             },
             time_server: settings.ntp.map(SocketAddr::V4),
-            seed: fresh(settings, "strandline/firmware/net"),
+            seed: fresh::<H>(settings, "strandline/firmware/net"),
         },
     );
-    let stack = STACK.init(stack.map_err(|_| "addr")?);
+    let stack = room.write(stack.map_err(|_| "addr")?);
     if let Some(name) = stack.node().name() {
         let line = console.text("ready").person(name, &stack.node().user_id());
         line.addr((ip, settings.port).into()).end();
@@ -117,10 +141,10 @@ fn connect(
 
 /// Polls, hears the console, keeps the board in the network, and sleeps.
 #[inline(never)]
-fn run(
-    stack: &mut Stack<'static, Plan, Console>,
-    ethernet: &mut Ethernet,
-    clock: &mut Clock,
+fn turn<H: Hardware>(
+    stack: &mut Stack<'static, H::Plan, Console<H>>,
+    ethernet: &mut H::Ethernet,
+    clock: &mut H::Clock,
     line: &mut Line,
     settings: &Settings<'_>,
 ) -> ! {
@@ -136,8 +160,8 @@ fn run(
                 }
             }
         }
-        while let Some(text) = line.poll() {
-            commands::take(now, stack, clock, ethernet, text);
+        while let Some(text) = line.poll::<H>() {
+            commands::take::<H>(now, stack, clock, ethernet, text);
         }
         let wake = stack.poll(now, ethernet);
         let joined = stack.node().peers().next().is_some();
@@ -152,16 +176,15 @@ fn run(
 
 /// Reads the settings and starts the node by them. Functions of their own, as [`connect`].
 #[inline(never)]
-fn begin(
-    clock: &mut Clock,
-    node: &mut Node<Plan>,
-    console: Console,
+fn begin<H: Hardware>(
+    clock: &mut H::Clock,
+    node: &mut Node<H::Plan>,
+    room: &'static mut [u8; SETTINGS_LEN_MAX],
+    console: Console<H>,
 ) -> Result<Settings<'static>, &'static str> {
-    static ROOM: StaticCell<[u8; settings::LINE_LEN_MAX]> = StaticCell::new();
-    let room = ROOM.init_with(|| [0; settings::LINE_LEN_MAX]);
     let mut settings = settings::parse(settings::line(room))?;
     settings.starts = memory::count_start();
-    let cause = chip::reset_cause();
+    let cause = H::reset_cause();
     console
         .text("start")
         .number(settings.starts.into())
@@ -173,28 +196,28 @@ fn begin(
         node: secret("strandline/firmware/node"),
         name: Name::parse(settings.name).map_err(|_| "name")?,
     };
-    start(clock.now(), node, identity, &settings)?;
+    start::<H>(clock.now(), node, identity, &settings)?;
     Ok(settings)
 }
 
 #[inline(never)]
-fn start(
+fn start<H: Hardware>(
     now: Instant,
-    node: &mut Node<Plan>,
+    node: &mut Node<H::Plan>,
     identity: Identity,
     settings: &Settings<'_>,
 ) -> Result<(), &'static str> {
     let network = NetworkId::of_name::<Ed25519>(settings.network);
     let mut config = Config::new(network, (settings.addr.0, settings.port).into());
     config.durability = Durability::Holders(settings.holders);
-    let seed = fresh(settings, "strandline/firmware/core");
+    let seed = fresh::<H>(settings, "strandline/firmware/core");
     node.start(now, identity, &seed, &config).map_err(|_| "net")
 }
 
 #[inline(never)]
-fn restore(
+fn restore<P: Plan>(
     now: Instant,
-    node: &mut Node<Plan>,
+    node: &mut Node<P>,
     settings: &Settings<'_>,
 ) -> Result<(), &'static str> {
     // A reset has forgotten what was posted before it.
@@ -205,36 +228,27 @@ fn restore(
     node.restored_all(now, how).map_err(|_| "new")
 }
 
-/// A seed that is fresh at every start as far as a chip without a generator can make it: another one after each reset, and
-/// after the power came on only if the settings' `seed` is.
-fn fresh(settings: &Settings<'_>, domain: &str) -> Seed {
-    let parts: [&[u8]; 2] = [&settings.seed, &settings.starts.to_le_bytes()];
-    Seed(Ed25519::hash(domain, &parts))
+/// A seed that is fresh at every start. A chip without a generator can only do so much: it is another one after each reset,
+/// and after the power came on only if the settings' `seed` is.
+fn fresh<H: Hardware>(settings: &Settings<'_>, domain: &str) -> Seed {
+    let starts = settings.starts.to_le_bytes();
+    Seed(match H::ENTROPY {
+        Some(draw) => Ed25519::hash(domain, &[&settings.seed, &starts, &draw()]),
+        None => Ed25519::hash(domain, &[&settings.seed, &starts]),
+    })
 }
 
 /// Says which setting is wrong, once, and sleeps for good.
-fn halt(console: Console, wrong: &str) -> ! {
+fn halt<H: Hardware>(console: Console<H>, wrong: &str) -> ! {
     console.text("halted: setting ").text(wrong).end();
-    chip::stop_watchdog();
+    H::stop_watchdog();
     loop {
-        cortex_m::asm::wfi();
+        H::sleep();
     }
 }
 
-/// Starts anew: whatever it was, the node comes back under the same identity.
-#[panic_handler]
-fn panic(_: &PanicInfo<'_>) -> ! {
-    Console.text("panic").end();
-    SCB::sys_reset()
+/// What a board's panic handler and its handler of faults do: the node comes back under the same identity.
+pub fn start_anew<H: Hardware>(why: &str) -> ! {
+    Console::<H>::OPEN.text(why).end();
+    H::reset()
 }
-
-#[cortex_m_rt::exception]
-unsafe fn HardFault(_: &cortex_m_rt::ExceptionFrame) -> ! {
-    Console.text("fault").end();
-    SCB::sys_reset()
-}
-
-/// No interrupt has a handler, since all stay masked; the linker script wants one entry all the same.
-#[unsafe(link_section = ".vector_table.interrupts")]
-#[unsafe(no_mangle)]
-static __INTERRUPTS: [Option<extern "C" fn()>; 1] = [None];

@@ -8,10 +8,10 @@ use cortex_m::asm;
 use cortex_m::peripheral::NVIC;
 use strandline_core::time::Instant;
 
-use crate::chip::{CLOCK_HZ, INTERRUPTS, registers};
+use crate::chip::{CLOCK_HZ, INTERRUPTS};
 
 mod watchdog {
-    super::registers! { 0x4000_0000:
+    strandline_firmware::registers! { 0x4000_0000:
         /// What it counts down from.
         LOAD = 0x000,
         /// Where it is.
@@ -28,7 +28,7 @@ mod watchdog {
 }
 
 mod timer {
-    super::registers! { 0x4003_0000:
+    strandline_firmware::registers! { 0x4003_0000:
         /// 0: both halves as one of 32 bits.
         CFG = 0x000,
         /// 1: runs once.
@@ -59,8 +59,7 @@ pub struct Clock {
     cycles: u64,
     /// Where the watchdog was at that time.
     value: u32,
-    /// Sleeps so far.
-    pub sleeps: u32,
+    sleeps: u32,
 }
 
 impl Clock {
@@ -85,9 +84,10 @@ impl Clock {
             sleeps: 0,
         }
     }
+}
 
-    /// Now; keeps the watchdog quiet.
-    pub fn now(&mut self) -> Instant {
+impl strandline_firmware::Clock for Clock {
+    fn now(&mut self) -> Instant {
         let value = watchdog::VALUE.read();
         let passed = match self.value.checked_sub(value) {
             Some(passed) => passed,
@@ -106,7 +106,7 @@ impl Clock {
     }
 
     /// Sleeps until that time, a frame, a byte on the console, or 29 s have passed.
-    pub fn sleep_until(&mut self, wake: Option<Instant>) {
+    fn sleep_until(&mut self, wake: Option<Instant>) {
         let us = wake.map_or(SLEEP_US_MAX, |wake| {
             wake.since_us(self.now()).min(SLEEP_US_MAX)
         });
@@ -125,5 +125,8 @@ impl Clock {
         for interrupt in INTERRUPTS {
             NVIC::unpend(interrupt);
         }
+    }
+    fn sleeps(&self) -> u32 {
+        self.sleeps
     }
 }

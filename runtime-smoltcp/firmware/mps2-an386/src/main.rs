@@ -1,0 +1,107 @@
+//! A Strandline node on the Arm MPS2 with the AN386 image (Cortex-M4F). Owns the board's memory and what starts before the program; everything that knows
+//! the chip is in this crate, and the program is `strandline-firmware`'s.
+#![no_std]
+#![no_main]
+
+mod chip;
+mod clock;
+mod ethernet;
+mod plan;
+mod uart;
+
+use core::mem::MaybeUninit;
+use core::panic::PanicInfo;
+
+use cortex_m::peripheral::SCB;
+use strandline_core::node::Node;
+use strandline_firmware::{
+    Console, Hardware, Line, SETTINGS_LEN_MAX, Statics, run, sockets_for, start_anew,
+};
+use strandline_smoltcp::{Memory, Sockets, Stack};
+
+use crate::clock::Clock;
+use crate::ethernet::Ethernet;
+use crate::plan::Ample;
+
+/// Connections: the streams of the plan, and the spare one that listens.
+const CONNECTIONS: usize = plan::STREAMS + 1;
+
+/// The board.
+#[derive(Clone, Copy)]
+struct Mps2;
+
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    // The attribute makes these the only references. All zero, or not written, so they lie in .bss.
+    static mut NODE: Node<Ample> = Node::unstarted();
+    static mut MEMORY: Memory<CONNECTIONS> = Memory::EMPTY;
+    static mut SOCKETS: MaybeUninit<Sockets<'static, { sockets_for(CONNECTIONS) }>> =
+        MaybeUninit::uninit();
+    static mut STACK: MaybeUninit<Stack<'static, Ample, Console<Mps2>>> = MaybeUninit::uninit();
+    static mut ETHERNET: Ethernet = Ethernet::OFF;
+    static mut LINE: Line = Line::EMPTY;
+    static mut ROOM: [u8; SETTINGS_LEN_MAX] = [0; SETTINGS_LEN_MAX];
+
+    uart::start();
+    let clock = Clock::start();
+    let statics = Statics {
+        node: NODE,
+        memory: MEMORY,
+        sockets: SOCKETS,
+        stack: STACK,
+        ethernet: ETHERNET,
+        line: LINE,
+        settings: ROOM,
+    };
+    run::<Mps2, _, _>(statics, clock)
+}
+
+impl Hardware for Mps2 {
+    type Plan = Ample;
+    type Ethernet = Ethernet;
+    type Clock = Clock;
+
+    fn send(byte: u8) {
+        uart::send(byte);
+    }
+
+    fn received() -> Option<u8> {
+        uart::received()
+    }
+
+    fn hardware_address() -> Option<[u8; 6]> {
+        ethernet::hardware_address()
+    }
+
+    /// The board does not say.
+    fn reset_cause() -> u32 {
+        0
+    }
+
+    fn stop_watchdog() {
+        clock::stop_watchdog();
+    }
+
+    fn sleep() {
+        cortex_m::asm::wfi();
+    }
+
+    fn reset() -> ! {
+        SCB::sys_reset()
+    }
+}
+
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    start_anew::<Mps2>("panic")
+}
+
+#[cortex_m_rt::exception]
+unsafe fn HardFault(_: &cortex_m_rt::ExceptionFrame) -> ! {
+    start_anew::<Mps2>("fault")
+}
+
+/// No interrupt has a handler, since all stay masked; the linker script wants one entry all the same.
+#[unsafe(link_section = ".vector_table.interrupts")]
+#[unsafe(no_mangle)]
+static __INTERRUPTS: [Option<extern "C" fn()>; 1] = [None];
