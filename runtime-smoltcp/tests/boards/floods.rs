@@ -102,7 +102,7 @@ fn flood(
         seen.look(board, servers);
         let now_ms = board.status("uptime-ms");
         let passed_ms = u64::try_from(looked.elapsed().as_millis()).unwrap();
-        flood.keep_pace(((now_ms - own_ms) * 1_000 / passed_ms.max(1)).min(1_000));
+        flood.keep_pace(((now_ms - own_ms) * 1_000 / passed_ms.max(1)).min(2_000));
         (own_ms, looked) = (now_ms, Instant::now());
     }
     let [own_ms, counted] = board.statuses(["uptime-ms", row]);
