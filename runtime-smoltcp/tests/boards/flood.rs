@@ -77,7 +77,8 @@ impl Flood {
         }
     }
 
-    /// The board's clock advances by so many thousandths of the time that passes: so do the rates.
+    /// The board's clock advances by so many thousandths of the time that passes, more than all of it when it catches up: so do
+    /// the rates.
     pub fn keep_pace(&self, permille: u64) {
         self.pace.store(permille, Ordering::Relaxed);
     }
