@@ -14,6 +14,7 @@ use strandline_core::time::{Instant, earliest};
 use strandline_core::wire::frame::Frame;
 
 use crate::convert::socket_addr;
+use crate::lanes::unheld;
 use crate::memory::BUFFER_LEN_MIN;
 
 /// How long a handshake may take, in ms, whoever began it.
@@ -304,6 +305,8 @@ impl<'a> Connections<'a> {
             && let Some((place, socket)) = self.at(sockets, index)
         {
             place.recycle(socket, port);
+            // The last peer may not exist: the next one does not wait for it.
+            place.socket = place.socket.map(|socket| unheld(sockets, socket));
             self.refused = self.refused.saturating_add(1);
         }
     }

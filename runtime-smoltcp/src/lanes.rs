@@ -83,15 +83,19 @@ impl Lanes {
     }
 }
 
-/// Throws away what is in a socket and opens it, to send from `port`. It goes out of the set and in again: the set remembers
-/// which hardware address a socket waits for.
+/// Throws away what is in a socket and opens it, to send from `port`.
 fn reopened(sockets: &mut SocketSet<'_>, socket: SocketHandle, port: u16) -> SocketHandle {
-    let taken = sockets.remove(socket);
-    let smoltcp::socket::Socket::Udp(mut taken) = taken else {
-        return socket;
-    };
-    taken.close();
+    let opened = sockets.get_mut::<udp::Socket<'_>>(socket);
+    opened.close();
     // The port is not zero (checked at the start), and the socket is closed: it cannot fail.
-    let _ = taken.bind(port);
+    let _ = opened.bind(port);
+    unheld(sockets, socket)
+}
+
+/// Takes a socket out of the set and puts it in again: the set remembers whose hardware address it waits for, and would
+/// hold up what is next.
+#[inline(never)]
+pub(crate) fn unheld(sockets: &mut SocketSet<'_>, socket: SocketHandle) -> SocketHandle {
+    let taken = sockets.remove(socket);
     sockets.add(taken)
 }

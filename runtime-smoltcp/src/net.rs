@@ -2,9 +2,10 @@
 
 use core::net::SocketAddr;
 
-use smoltcp::iface::{Interface, PollIngressSingleResult, SocketHandle, SocketSet};
-use smoltcp::phy::Device;
+use smoltcp::iface::{Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, RxToken, TxToken};
 use smoltcp::socket::udp;
+use smoltcp::time::{Duration, Instant as NetInstant};
 use strandline_core::drive::Transport;
 use strandline_core::output::{PersistId, Stored, StreamId};
 use strandline_core::time::{Instant, earliest};
@@ -13,6 +14,11 @@ use crate::connections::Connections;
 use crate::convert::{endpoint, instant, net_instant, socket_addr};
 use crate::lanes::Lanes;
 
+/// smoltcp keeps the hardware address of whoever asks for the own one, in place of the one that it has heard of least
+/// lately: a storm of questions would take the places of those with whom the node talks. An asker counts as heard of so
+/// long ago, until it sends a packet.
+const ASKERS_YIELD_FOR: Duration = Duration::from_secs(30);
+
 /// What did not work out, since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
@@ -20,6 +26,10 @@ pub struct Counters {
     pub datagrams_lost: u32,
     /// Connections of peers that were turned away or given up before the node heard of them.
     pub connections_refused: u32,
+    /// Frames that the device gave.
+    pub frames: u32,
+    /// The longest that the node was woken after it had wanted to be, in ms.
+    pub late_ms: u32,
 }
 
 /// Interface and sockets.
@@ -29,6 +39,10 @@ pub(crate) struct Net<'a> {
     pub(crate) connections: Connections<'a>,
     pub(crate) lanes: Lanes,
     pub(crate) datagrams: SocketHandle,
+    /// See [`Counters`].
+    pub(crate) frames: u32,
+    /// See [`Counters`].
+    pub(crate) late_ms: u32,
 }
 
 impl<'a> Net<'a> {
@@ -36,10 +50,26 @@ impl<'a> Net<'a> {
     #[inline(never)]
     pub(crate) fn receive<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) -> bool {
         let at = net_instant(now);
-        let result = self
-            .iface
-            .poll_ingress_single(at, device, &mut self.sockets);
-        !matches!(result, PollIngressSingleResult::None)
+        let Some((received, answer)) = device.receive(at) else {
+            return false;
+        };
+        self.frames = self.frames.wrapping_add(1);
+        let (iface, sockets) = (&mut self.iface, &mut self.sockets);
+        received.consume(|frame| {
+            // What was learned from a question alone makes room for anything else.
+            let learned = if is_arp_request(frame) {
+                at - ASKERS_YIELD_FOR
+            } else {
+                at
+            };
+            let mut one = One {
+                frame,
+                answer: Some(answer),
+            };
+            let _ = iface.poll_ingress_single(learned, &mut one, sockets);
+        });
+        iface.poll_maintenance(at);
+        true
     }
 
     /// Gives every socket the chance to send.
@@ -68,7 +98,52 @@ impl<'a> Net<'a> {
         Counters {
             datagrams_lost: self.lanes.lost,
             connections_refused: self.connections.refused,
+            frames: self.frames,
+            late_ms: self.late_ms,
         }
+    }
+}
+
+/// Whether a frame asks for a hardware address (RFC 826).
+fn is_arp_request(frame: &[u8]) -> bool {
+    cfg!(feature = "ethernet") && matches!(frame.get(12..22), Some([8, 6, .., 0, 1]))
+}
+
+/// A device that has one frame, and room for the answer to it.
+struct One<'f, T> {
+    frame: &'f [u8],
+    answer: Option<T>,
+}
+
+/// Its frame.
+struct Received<'f>(&'f [u8]);
+
+impl<'f, T: TxToken> Device for One<'f, T> {
+    type RxToken<'a>
+        = Received<'f>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = T
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _now: NetInstant) -> Option<(Received<'f>, T)> {
+        Some((Received(self.frame), self.answer.take()?))
+    }
+
+    fn transmit(&mut self, _now: NetInstant) -> Option<T> {
+        None
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        DeviceCapabilities::default()
+    }
+}
+
+impl RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
     }
 }
 

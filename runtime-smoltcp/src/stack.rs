@@ -185,6 +185,8 @@ impl<'a, P: Plan, H: Application<P>> Stack<'a, P, H> {
                 connections,
                 lanes,
                 datagrams,
+                frames: 0,
+                late_ms: 0,
             },
             node,
             application,
@@ -205,7 +207,9 @@ impl<'a, P: Plan, H: Application<P>> Stack<'a, P, H> {
         self.net.iface.poll_maintenance(net_instant(now));
         #[cfg(feature = "dhcp")]
         self.take_address();
-        if self.wake.is_some_and(|wake| wake <= now) {
+        if let Some(wake) = self.wake.filter(|wake| *wake <= now) {
+            let late_ms = u32::try_from(now.since_ms(wake)).unwrap_or(u32::MAX);
+            self.net.late_ms = self.net.late_ms.max(late_ms);
             self.node.handle_timeout(now);
         }
         // Commands may have been given since.
@@ -217,11 +221,13 @@ impl<'a, P: Plan, H: Application<P>> Stack<'a, P, H> {
             if !more {
                 break;
             }
-            while let Some((from, bytes)) = self.net.datagram() {
+            // There is room for one.
+            if let Some((from, bytes)) = self.net.datagram() {
                 self.node.handle_datagram(now, from, bytes);
                 self.drain(now, device);
+            } else {
+                more |= self.hear_streams(now, device);
             }
-            more |= self.hear_streams(now, device);
         }
         more |= self.hear_streams(now, device);
         self.tell_time(now, device);

@@ -70,7 +70,7 @@ fn status<H: Hardware>(
     let stats = stack.node().stats();
     let counters = stack.counters();
     let (unix_ms, uncertainty_ms) = stack.node().unix_ms(now).unwrap_or_default();
-    let rows: [(&str, u64); 14] = [
+    let rows: [(&str, u64); 16] = [
         ("uptime-ms", now.as_ms()),
         ("unix-ms", unix_ms),
         ("uncertainty-ms", uncertainty_ms.into()),
@@ -82,6 +82,8 @@ fn status<H: Hardware>(
         ("dropped", stats.dropped.total()),
         ("datagrams-lost", counters.datagrams_lost.into()),
         ("connections-refused", counters.connections_refused.into()),
+        ("frames", counters.frames.into()),
+        ("late-ms", counters.late_ms.into()),
         ("frames-overlong", ethernet.overlong().into()),
         ("sleeps", clock.sleeps().into()),
         ("stack-max", memory::stack_high_water() as u64),

@@ -212,6 +212,12 @@ impl Board {
         }
     }
 
+    /// How many lines it has printed that begin like this.
+    pub fn printed_of(&self, begin: &str) -> usize {
+        let lines = self.screen.lines.lock().unwrap();
+        lines.iter().filter(|line| line.starts_with(begin)).count()
+    }
+
     /// Types a line.
     pub fn type_line(&mut self, line: &str) {
         writeln!(self.keyboard, "{line}").unwrap();
@@ -234,11 +240,32 @@ impl Board {
 
     /// One number of its `status`.
     pub fn status(&mut self, name: &str) -> u64 {
+        self.number(&format!("status {name} "))
+    }
+
+    /// How many places of a table it uses.
+    pub fn used(&mut self, table: &str) -> u64 {
+        self.number(&format!("table {table} "))
+    }
+
+    /// The first number on a line of its `status`.
+    fn number(&mut self, begin: &str) -> u64 {
         let from = self.printed();
         self.type_line("status");
         self.wait_for(from, "status end", Duration::from_secs(20));
-        let rest = self.wait_for(from, &format!("status {name} "), Duration::from_secs(1));
-        rest.parse().unwrap()
+        let rest = self.wait_for(from, begin, Duration::from_secs(1));
+        rest.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// These numbers of one `status`.
+    pub fn statuses<const N: usize>(&mut self, names: [&str; N]) -> [u64; N] {
+        let from = self.printed();
+        self.type_line("status");
+        self.wait_for(from, "status end", Duration::from_secs(20));
+        names.map(|name| {
+            let rest = self.wait_for(from, &format!("status {name} "), Duration::from_secs(1));
+            rest.parse().unwrap()
+        })
     }
 }
 

@@ -3,11 +3,14 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test may panic"
 )]
 #![cfg(unix)]
 
 mod board;
+mod flood;
+mod floods;
 mod mps2;
 mod namespace;
 mod switch;
@@ -188,6 +191,62 @@ fn an_author_that_is_unplugged_is_read_from_another_board() {
     read(&mut boards[1], "replica:board0 written on wet sand");
 }
 
+/// Reads until everyone's post is there and somebody has asked on the reader's behalf: the posts, and who asked whom for a
+/// stream. On a busy machine the reader may find nobody to ask for it, and asks all by itself.
+fn read_by_relay(
+    board: &mut Board,
+    switch: &Switch,
+    wanted: &[String],
+) -> (Vec<String>, Vec<(usize, usize)>) {
+    let mut opened = Vec::new();
+    for _ in 0..READS {
+        switch.take_opened();
+        let (posts, end) = board.command("timeline", COMMAND);
+        opened = switch.take_opened();
+        let has = |text: &String| posts.iter().any(|post| post.ends_with(text));
+        let relayed = opened.iter().any(|(from, _)| *from != 0);
+        if end == "complete" && relayed && wanted.iter().all(has) {
+            return (posts, opened);
+        }
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    panic!("it never read all of {wanted:?} by a relay: {opened:?}");
+}
+
+#[test]
+fn a_board_in_the_middle_of_a_get_tree_relays_and_is_routed_around() {
+    const READER: usize = 0;
+    let Some(_turn) = turn("a relay", LM3S6965) else {
+        return;
+    };
+    let folder = Folder::new("relay");
+    let switch = Switch::new(&folder.0, 4);
+    let mut boards = boards(&switch, 4);
+    // A board asks two at a time: the third is asked by one of them.
+    for author in 1..4 {
+        follow(&mut boards, READER, author);
+        boards[author].type_line(&format!("post tide {author}"));
+    }
+    let live: Vec<String> = (1..4).map(|n| format!("author tide {n}")).collect();
+    // The reader has a live post of somebody with whom it had no stream, but another board had one.
+    let (_, opened) = read_by_relay(&mut boards[READER], &switch, &live);
+    let &(middle, asked) = opened.iter().find(|(from, _)| *from != READER).unwrap();
+    assert!(opened.contains(&(READER, middle)), "{opened:?}");
+    assert!(!opened.contains(&(READER, asked)), "{opened:?}");
+
+    // Whoever is in the middle is cut off when it asks.
+    switch.unplug_who_opens(READER);
+    let text: Vec<String> = (1..4).map(|n| format!("tide {n}")).collect();
+    let (posts, opened) = read_by_relay(&mut boards[READER], &switch, &text);
+    let middle = switch.trapped().unwrap();
+    for author in (1..4).filter(|author| *author != middle) {
+        let live = format!("author tide {author}");
+        assert!(posts.iter().any(|post| post.ends_with(&live)), "{posts:?}");
+    }
+    let asked_instead = opened.iter().filter(|(from, _)| *from == READER).count();
+    assert!(asked_instead > 2, "{opened:?}");
+}
+
 #[test]
 fn a_board_that_is_reset_is_back_within_five_seconds_and_uses_no_number_again() {
     let Some(_turn) = turn("a reset", LM3S6965) else {
@@ -201,15 +260,26 @@ fn a_board_that_is_reset_is_back_within_five_seconds_and_uses_no_number_again() 
     boards[1].type_line("post before");
     read(&mut boards[0], "author before");
     boards[1].wait_for(from, "ended ", COMMAND);
+    // It keeps a copy of somebody else's post too.
+    follow(&mut boards, 1, 0);
+    boards[0].type_line("post of another");
+    read(&mut boards[1], "author of another");
+    assert!(boards[1].used("copies") > 0);
     let before = boards[1].wait_for(0, "ready ", START);
 
     let from = boards[1].printed();
     boards[1].type_line("reset");
     assert!(boards[1].wait_for(from, "start ", START).starts_with("2 "));
+    // The same user at the same address.
     assert_eq!(boards[1].wait_for(from, "ready ", START), before);
     boards[1].wait_for(from, "up 10.0.0.1:", START);
+    assert_eq!(boards[1].used("copies"), 0, "it was reset");
+    // It answers: without it, there are two to store a record.
+    let (_, end) = boards[0].command("register", COMMAND);
+    assert_eq!(end, "stored 3 3");
     // By its own clock, which began anew.
-    assert!(boards[1].status("uptime-ms") < 5_000);
+    let took_ms = boards[1].status("uptime-ms");
+    assert!(took_ms < 5_000, "{took_ms}");
     // It has forgotten its posts, and signs nothing before it knows which numbers are free.
     let refused = boards[1].printed();
     boards[1].type_line("post too early");
@@ -225,12 +295,21 @@ fn a_board_that_is_reset_is_back_within_five_seconds_and_uses_no_number_again() 
     boards[1].type_line("post after");
     boards[1].wait_for(refused, "begun ", COMMAND);
     read(&mut boards[0], &format!(" {next} author after"));
+    // The same node, too: another would be a third contact.
+    assert_eq!(boards[0].status("contacts"), 2);
 }
 
 #[test]
 fn boards_and_servers_are_one_network() {
     const BOARDS: usize = 3;
     const SERVERS: usize = 5;
+    /// The server that is killed, the board that has a copy of its post, one that reads it from there, and one that comes too late.
+    const AUTHOR: usize = 2;
+    const HOLDER: usize = 2;
+    const READER: usize = 4;
+    const LATE: usize = 3;
+    /// For how long the board may keep it.
+    const KEEP_S: u64 = 20;
     let Some(_turn) = turn("boards and servers", LM3S6965) else {
         return;
     };
@@ -242,7 +321,16 @@ fn boards_and_servers_are_one_network() {
             return;
         }
     };
-    let mut servers: Vec<_> = (0..SERVERS).map(|index| network.server(index)).collect();
+    let keep = format!("{KEEP_S}s");
+    let options = |index| match index {
+        AUTHOR => ["--keep", &keep],
+        // It reads when it is told to.
+        LATE => ["--refresh", "0"],
+        _ => ["--keep", "1h"],
+    };
+    let mut servers: Vec<_> = (0..SERVERS)
+        .map(|index| network.server(index, &options(index)))
+        .collect();
     let mut boards: Vec<Board> = (0..BOARDS)
         .map(|index| {
             let mut settings = settings_alone(index);
@@ -281,15 +369,46 @@ fn boards_and_servers_are_one_network() {
     }
 
     // An author dies, of whom only a board has a copy.
-    servers[4].object(&["follow", "server2"]);
-    drop(servers.remove(2));
-    let reader = &servers[3];
+    servers[READER].object(&["follow", "server2"]);
+    servers[LATE].object(&["follow", "server2"]);
+    let confirmed_ms = boards[HOLDER].status("uptime-ms");
+    read(&mut boards[HOLDER], "author high tide 2");
+    drop(servers.remove(AUTHOR));
+    let (late, reader) = (&servers[LATE - 1], &servers[READER - 1]);
     let timeline = reader.object(&["timeline"]);
     assert!(timeline.contains("high tide 2"), "{timeline}");
     assert!(
         timeline.contains("\"via\":\"replica:board2\""),
         "{timeline}"
     );
+
+    // The copy expires: neither the board nor who had it from there shows it again.
+    while boards[HOLDER].used("copies") > 0 {
+        let kept_ms = boards[HOLDER].status("uptime-ms") - confirmed_ms;
+        assert!(kept_ms < (KEEP_S + 5) * 1_000, "kept for {kept_ms} ms");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let (posts, end) = boards[HOLDER].command("timeline", COMMAND);
+    assert_eq!(end, "incomplete");
+    let missing = |line: &String| line.starts_with("missing ") && line.contains(" server2~");
+    assert_eq!(
+        posts.iter().filter(|line| missing(line)).count(),
+        1,
+        "{posts:?}"
+    );
+    assert!(
+        !posts.iter().any(|line| line.contains("high tide")),
+        "{posts:?}"
+    );
+    for reader in [late, reader] {
+        let answer = reader.ask(&["timeline"]);
+        let text = String::from_utf8(answer.stdout).unwrap();
+        assert_eq!(answer.status.code(), Some(5), "{text}");
+        assert!(
+            text.contains("server2") && !text.contains("high tide 2"),
+            "{text}"
+        );
+    }
     for board in &mut boards {
         check_stack(board);
     }

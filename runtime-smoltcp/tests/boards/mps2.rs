@@ -51,7 +51,7 @@ fn a_second_kind_of_board_joins_a_server_and_exchanges_posts_with_it() {
             return;
         }
     };
-    let server = network.server(0);
+    let server = network.server(0, &[]);
     let mut settings = settings_alone(0);
     settings.push(format!("join={}:7827", server_ip(0)));
     let card = Namespace::card(MPS2_AN386, 0);

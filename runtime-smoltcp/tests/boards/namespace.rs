@@ -23,13 +23,10 @@ impl Namespace {
             home: home.to_owned(),
         };
         run(&["ip", "netns", "add", &new.name])?;
-        let ip = |words: &str| {
-            let mut command = vec!["ip", "-n", &new.name];
-            command.extend(words.split(' '));
-            run(&command)
-        };
+        let ip = |words: &str| new.ip(words);
         ip("link set lo up")?;
-        ip("link add bridge type bridge")?;
+        // An address of its own: it would change with the devices on it.
+        ip("link add bridge address 02:00:00:57:4c:ff type bridge")?;
         ip("link set bridge up")?;
         for board in 0..boards {
             ip(&format!("tuntap add tap{board} mode tap"))?;
@@ -39,6 +36,19 @@ impl Namespace {
             ip(&format!("addr add {}/24 dev bridge", server_ip(server)))?;
         }
         Ok(new)
+    }
+
+    fn ip(&self, words: &str) -> Result<(), String> {
+        let mut command = vec!["ip", "-n", &self.name];
+        command.extend(words.split(' '));
+        run(&command)
+    }
+
+    /// Moves a device of this machine to the bridge.
+    pub fn take_in(&self, device: &str) {
+        run(&["ip", "link", "set", device, "netns", &self.name]).unwrap();
+        self.ip(&format!("link set {device} master bridge up"))
+            .unwrap();
     }
 
     /// A program in the namespace.
@@ -56,8 +66,8 @@ impl Namespace {
         args.map(str::to_owned).to_vec()
     }
 
-    /// Starts a server, which joins through the first, and waits until it is ready.
-    pub fn server(&self, index: usize) -> Server {
+    /// Starts a server, which joins through the first, with these options beside, and waits until it is ready.
+    pub fn server(&self, index: usize, options: &[&str]) -> Server {
         let home = self.home.join(format!("server{index}"));
         let mut command = self.command(strandline());
         command
@@ -68,6 +78,7 @@ impl Namespace {
         command
             .arg("--listen")
             .arg(format!("{}:7827", server_ip(index)));
+        command.args(options);
         if index > 0 {
             command.arg("--join").arg(format!("{}:7827", server_ip(0)));
         }

@@ -2,8 +2,8 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::board::Kind;
@@ -18,13 +18,17 @@ pub struct Switch {
     weather: Arc<Weather>,
 }
 
-/// What happens to frames.
+/// What happens to frames, and what was seen of them.
 #[derive(Default)]
 struct Weather {
     /// Of a thousand frames, so many are lost.
     loss: AtomicU32,
     /// For each port: it is unplugged.
     unplugged: Vec<AtomicBool>,
+    /// Who asked whom for a stream.
+    opened: Mutex<Vec<(usize, usize)>>,
+    /// Whoever but this port asks for a stream next is unplugged.
+    trap: Mutex<Option<usize>>,
 }
 
 impl Switch {
@@ -33,6 +37,7 @@ impl Switch {
         let weather = Arc::new(Weather {
             loss: AtomicU32::new(0),
             unplugged: (0..ports).map(|_| AtomicBool::new(false)).collect(),
+            ..Weather::default()
         });
         let bind = |port| UnixDatagram::bind(path(dir, "switch", port)).unwrap();
         let sockets: Arc<Vec<_>> = Arc::new((0..ports).map(bind).collect());
@@ -74,6 +79,46 @@ impl Switch {
     pub fn unplug(&self, port: usize, unplugged: bool) {
         self.weather.unplugged[port].store(unplugged, Ordering::Relaxed);
     }
+
+    /// Who asked whom for a stream since this was asked last, in ports.
+    pub fn take_opened(&self) -> Vec<(usize, usize)> {
+        std::mem::take(&mut self.weather.opened.lock().unwrap())
+    }
+
+    /// Unplugs whoever but `spared` asks for a stream next, at that moment.
+    pub fn unplug_who_opens(&self, spared: usize) {
+        *self.weather.trap.lock().unwrap() = Some(spared);
+    }
+
+    /// Who was unplugged so, if anybody was.
+    pub fn trapped(&self) -> Option<usize> {
+        let cut = |port: &usize| self.weather.unplugged[*port].load(Ordering::Relaxed);
+        (0..self.ports).find(cut)
+    }
+}
+
+impl Weather {
+    /// Looks at a frame that came in at a port.
+    fn watch(&self, port: usize, frame: &[u8]) {
+        let Some(to) = stream_asked_for(frame) else {
+            return;
+        };
+        self.opened.lock().unwrap().push((port, to));
+        let mut trap = self.trap.lock().unwrap();
+        if trap.is_some_and(|spared| spared != port) {
+            *trap = None;
+            self.unplugged[port].store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The port whose board a frame asks for a stream: board 0 has the address 10.0.0.1.
+fn stream_asked_for(frame: &[u8]) -> Option<usize> {
+    const IPV4_WITHOUT_OPTIONS: [u8; 3] = [8, 0, 0x45];
+    const TCP: u8 = 6;
+    const SYN: u8 = 2;
+    let segment = frame.len() >= 54 && frame[12..15] == IPV4_WITHOUT_OPTIONS && frame[23] == TCP;
+    (segment && frame[47] & 0x17 == SYN).then(|| usize::from(frame[33]).wrapping_sub(1))
 }
 
 fn path(dir: &Path, what: &str, port: usize) -> PathBuf {
@@ -85,6 +130,7 @@ fn forward(sockets: &[UnixDatagram], weather: &Weather, dir: &Path, port: usize)
     let mut frame = [0; FRAME_LEN_MAX];
     let mut random = 0x9e37_79b9_u32.wrapping_add(u32::try_from(port).unwrap());
     while let Ok(len) = sockets[port].recv(&mut frame) {
+        weather.watch(port, &frame[..len]);
         for other in (0..sockets.len()).filter(|other| *other != port) {
             // Marsaglia's xorshift32.
             random ^= random << 13;

@@ -2,11 +2,24 @@
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Packet,
-    Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+    EthernetRepr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
 use crate::world::{PORT, hardware, ip_of};
+
+/// The station that a segment of a stream is for, and whether it asks for a stream; `None`: the frame is none.
+pub fn segment(frame: &[u8]) -> Option<(usize, bool)> {
+    let frame = EthernetFrame::new_checked(frame).ok()?;
+    let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
+    if frame.ethertype() != EthernetProtocol::Ipv4 || packet.next_header() != IpProtocol::Tcp {
+        return None;
+    }
+    let segment = TcpPacket::new_checked(packet.payload()).ok()?;
+    let [.., host] = packet.dst_addr().octets();
+    let to = usize::from(host).checked_sub(1)?;
+    Some((to, segment.syn() && !segment.ack()))
+}
 
 /// The first segment of a handshake that will not go on, from a station that does not exist.
 pub fn syn(from: usize, to: usize) -> Vec<u8> {
@@ -49,6 +62,28 @@ pub fn syn(from: usize, to: usize) -> Vec<u8> {
         &ip.dst_addr.into(),
         &sums,
     );
+    bytes
+}
+
+/// A question for a station's hardware address, from a station that does not exist.
+pub fn who_has(from: usize, to: usize) -> Vec<u8> {
+    let from_hardware = EthernetAddress([2, 0, 0, 0, 2, u8::try_from(from).unwrap()]);
+    let arp = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Request,
+        source_hardware_addr: from_hardware,
+        source_protocol_addr: ip_of(from),
+        target_hardware_addr: EthernetAddress([0; 6]),
+        target_protocol_addr: ip_of(to),
+    };
+    let mut bytes = vec![0; 14 + arp.buffer_len()];
+    let mut frame = EthernetFrame::new_unchecked(&mut bytes);
+    EthernetRepr {
+        src_addr: from_hardware,
+        dst_addr: EthernetAddress::BROADCAST,
+        ethertype: EthernetProtocol::Arp,
+    }
+    .emit(&mut frame);
+    arp.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
     bytes
 }
 

@@ -10,6 +10,7 @@
 
 mod frames;
 mod time;
+mod tree;
 mod world;
 
 use strandline_core::output::{Outcome, Via};
@@ -129,9 +130,35 @@ fn a_flood_of_half_open_connections_leaves_a_listener() {
     }
     assert!(world.stations[0].stack.counters().connections_refused >= 50);
     world.command(0, |now, node| node.post(now, "still here").unwrap());
+    let began = world.now;
     let (posts, complete) = timeline(&mut world, 1);
     assert_eq!(posts, [(name(0), "still here".into(), Via::Author)]);
     assert!(complete);
+    // It did not wait for the address of one of those who do not exist.
+    let took_ms = world.now.since_ms(began);
+    assert!(took_ms < 500, "it took {took_ms} ms");
+}
+
+#[test]
+fn a_storm_of_questions_for_the_address_leaves_those_who_talk_to_it_known() {
+    let mut world = World::joined(2);
+    follow(&mut world, 1, 0);
+    let query = world.command(0, |now, node| node.post(now, "calm").unwrap());
+    timeline(&mut world, 1);
+    world.outcome(0, query);
+    for round in 0..20 {
+        world.run_for_ms(500);
+        for n in 0..100 {
+            world.inject(0, frames::who_has(100 + n, 0));
+            world.poll(0);
+        }
+        let began = world.now;
+        let (posts, complete) = timeline(&mut world, 1);
+        assert_eq!(posts, [(name(0), "calm".into(), Via::Author)]);
+        assert!(complete);
+        let took_ms = world.now.since_ms(began);
+        assert!(took_ms < 100, "round {round} took {took_ms} ms");
+    }
 }
 
 #[test]
@@ -223,4 +250,27 @@ fn an_application_acts_on_what_it_heard() {
     world.run_for_ms(2_000);
     let (posts, _) = timeline(&mut world, 1);
     assert_eq!(posts[0].1, "joined, and here");
+}
+
+#[test]
+fn an_author_that_was_missed_is_asked_again_by_the_next_refresh() {
+    let mut world = World::joined(3);
+    follow(&mut world, 1, 0);
+    let query = world.command(0, |now, node| node.post(now, "before").unwrap());
+    timeline(&mut world, 1);
+    world.outcome(0, query);
+    // It is away for a moment, in which it is missed: a sighting says so for two minutes.
+    world.set_up(0, false);
+    let (posts, _) = timeline(&mut world, 1);
+    let keeper = strandline_core::name::Name::parse(&name(1)).unwrap();
+    assert_eq!(posts, [(name(0), "before".into(), Via::Replica(keeper))]);
+    world.set_up(0, true);
+    let query = world.command(0, |now, node| node.post(now, "after").unwrap());
+    // Whoever follows it reads it unasked once a minute, and confirms what it then holds.
+    world.run_for_ms(75_000);
+    let outcome = world.ended(0, query);
+    assert!(
+        matches!(outcome, Some(Outcome::Posted { seq: 2, .. })),
+        "{outcome:?}"
+    );
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::time;
+use crate::{frames, time};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant as NetInstant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress};
@@ -47,6 +47,19 @@ struct Flying {
 pub struct Weather {
     /// Percent of the frames that are lost.
     pub loss: u64,
+    /// This station is switched off when so many more segments of streams have passed: none if 0.
+    pub cut: (usize, usize),
+}
+
+/// What passed the hub of streams.
+#[derive(Default)]
+pub struct Traffic {
+    /// Who asked whom for a stream, in the order of the first attempts.
+    pub opened: Vec<(usize, usize)>,
+    /// Segments.
+    pub segments: usize,
+    /// Those asked for before a station was switched off by [`Weather::cut`].
+    pub opened_before_cut: usize,
 }
 
 /// A network card: what arrived, and what is to be sent.
@@ -145,6 +158,7 @@ pub struct World {
     pub now: Instant,
     pub stations: Vec<Station>,
     pub weather: Weather,
+    pub traffic: Traffic,
     flying: Vec<Flying>,
     random: u64,
     /// How often any station was polled.
@@ -155,34 +169,39 @@ pub struct World {
 }
 
 impl World {
-    /// A network with so many stations, none of which knows another.
-    pub fn new(stations: usize) -> Self {
-        Self::of(stations, None)
-    }
-
-    /// As [`Self::new`], with a time server that all of them ask.
+    /// A network with so many stations, none of which knows another, and a time server that all of them ask.
     pub fn with_time_server(stations: usize) -> Self {
-        Self::of(stations, Some((ip_of(time::INDEX), 123).into()))
+        Self::of(stations, Some((ip_of(time::INDEX), 123).into()), |_, _| {})
     }
 
-    fn of(stations: usize, time_server: Option<SocketAddr>) -> Self {
+    fn of(
+        stations: usize,
+        time_server: Option<SocketAddr>,
+        adjust: impl Fn(usize, &mut Config),
+    ) -> Self {
         let now = START;
-        let station = |index| station(now, index, time_server);
+        let station = |index| station(now, index, time_server, &adjust);
         Self {
             now,
             stations: (0..stations).map(station).collect(),
             time_server: time_server.is_some(),
             asked: 0,
             weather: Weather::default(),
+            traffic: Traffic::default(),
             flying: Vec::new(),
             random: 0x5eed,
             polls: 0,
         }
     }
 
-    /// As [`Self::new`], and all have joined through the first.
+    /// A network with so many stations, all of which have joined through the first.
     pub fn joined(stations: usize) -> Self {
-        let mut world = Self::new(stations);
+        Self::joined_with(stations, |_, _| {})
+    }
+
+    /// As [`Self::joined`], with other settings than the usual ones.
+    pub fn joined_with(stations: usize, adjust: impl Fn(usize, &mut Config)) -> Self {
+        let mut world = Self::of(stations, None, adjust);
         for index in 1..stations {
             let query = world.command(index, |now, node| {
                 node.join(now, addr_of(0), 10_000).unwrap()
@@ -305,6 +324,7 @@ impl World {
                 bytes,
             });
         }
+        self.watch(from, frame);
         let to: [u8; 6] = frame[..6].try_into().unwrap();
         for index in 0..self.stations.len() {
             let meant = to[0] & 1 == 1 || to == hardware(index).0;
@@ -316,6 +336,24 @@ impl World {
                 });
             }
         }
+    }
+
+    /// Notes what a frame has to do with streams.
+    fn watch(&mut self, from: usize, frame: &[u8]) {
+        let Some((to, begins)) = frames::segment(frame) else {
+            return;
+        };
+        let opened = (from, to);
+        if begins && !self.traffic.opened.contains(&opened) {
+            self.traffic.opened.push(opened);
+        }
+        self.traffic.segments += 1;
+        let (station, left) = self.weather.cut;
+        if left == 1 {
+            self.traffic.opened_before_cut = self.traffic.opened.len();
+            self.set_up(station, false);
+        }
+        self.weather.cut.1 = left.saturating_sub(1);
     }
 
     fn deliver(&mut self) {
@@ -362,7 +400,12 @@ pub fn name(index: usize) -> String {
     format!("station{index}")
 }
 
-fn station(now: Instant, index: usize, time_server: Option<SocketAddr>) -> Station {
+fn station(
+    now: Instant,
+    index: usize,
+    time_server: Option<SocketAddr>,
+    adjust: &impl Fn(usize, &mut Config),
+) -> Station {
     let secret = |kind: u8| {
         SecretKey::from_bytes(
             [kind, u8::try_from(index + 1).unwrap()]
@@ -379,6 +422,7 @@ fn station(now: Instant, index: usize, time_server: Option<SocketAddr>) -> Stati
     };
     let mut config = Config::new(NetworkId(*b"test"), addr_of(index));
     config.durability = Durability::Holders(1);
+    adjust(index, &mut config);
     let byte = u8::try_from(index).unwrap();
     node.start(now, identity, &Seed([byte; 32]), &config)
         .unwrap();

@@ -195,7 +195,9 @@ impl<P: Plan> Exchange<P> {
         read.phase = Phase::Tree;
         let deadline = read.phase_ends();
         let (scope, stranger) = (read.scope, read.stranger);
-        let reach = |user: &UserId| Contact::of(now, state, scope, &stranger, user);
+        // Nobody waits for a refresh: it finds out whether those who were missed are back.
+        let hopeful = read.query.is_none();
+        let reach = |user: &UserId| Contact::of(now, state, (scope, hopeful), &stranger, user);
         for reading in read.readings.iter_mut() {
             // Until here they were all alike, so that only the targets need sorting.
             reading.stage = Stage::Asking;
@@ -293,13 +295,14 @@ impl Contact {
     fn of<P: Plan>(
         now: Instant,
         state: &State<P>,
-        scope: Scope,
+        (scope, hopeful): (Scope, bool),
         stranger: &Stranger,
         user: &UserId,
     ) -> Self {
         let (address, profile, rank, online) = match (state.people.followed(user), scope) {
             (Some(entry), _) => {
-                let online = entry.is_online(now) && entry.missed_until <= now;
+                let missed = now < entry.missed_until && !hopeful;
+                let online = entry.is_online(now) && !missed;
                 (entry.address, entry.profile, entry.followers, online)
             }
             (None, Scope::One(_)) => (

@@ -64,8 +64,6 @@ const FRAME_ROOM: usize = 1_520;
 const CHECKSUM_LEN: usize = 4;
 /// What goes before a frame that is sent: two words.
 const COMMANDS_LEN: u32 = 8;
-/// Frames that are thrown away at a time, being too long or damaged, before others have their turn.
-const SKIPS_MAX: usize = 8;
 /// How long the controller may take for anything, in looks at it.
 const LOOKS: u32 = 100_000;
 
@@ -87,29 +85,29 @@ impl Ethernet {
         overlong: 0,
     };
 
-    /// Takes a frame out of the controller, and its length.
+    /// Takes a frame out of the controller, and its length. One that is too long or damaged is empty: as long as there are
+    /// frames, none is passed over in silence, since only the next one to come would wake the board for those that are there.
     fn take(&mut self) -> Option<usize> {
-        for _ in 0..SKIPS_MAX {
-            mac::INT_STS.write(CAME);
-            if mac::RX_FIFO_INF.read() >> 16 & 0xff == 0 {
-                return None;
-            }
-            let status = mac::RX_STATUS.read();
-            // 14 bits.
-            let total = usize::try_from(status >> 16 & 0x3fff).unwrap_or_default();
-            let mut room = self.received.chunks_exact_mut(4);
-            for _ in 0..total.div_ceil(4) {
-                let word = mac::RX_DATA.read().to_le_bytes();
-                if let Some(place) = room.next() {
-                    place.copy_from_slice(&word);
-                }
-            }
-            match total.checked_sub(CHECKSUM_LEN) {
-                Some(len) if len <= FRAME_LEN_MAX && status & DAMAGED == 0 => return Some(len),
-                _ => self.overlong = self.overlong.wrapping_add(1),
+        mac::INT_STS.write(CAME);
+        if mac::RX_FIFO_INF.read() >> 16 & 0xff == 0 {
+            return None;
+        }
+        let status = mac::RX_STATUS.read();
+        // 14 bits.
+        let total = usize::try_from(status >> 16 & 0x3fff).unwrap_or_default();
+        let mut room = self.received.chunks_exact_mut(4);
+        for _ in 0..total.div_ceil(4) {
+            let word = mac::RX_DATA.read().to_le_bytes();
+            if let Some(place) = room.next() {
+                place.copy_from_slice(&word);
             }
         }
-        None
+        let len = total.saturating_sub(CHECKSUM_LEN);
+        if len <= FRAME_LEN_MAX && status & DAMAGED == 0 {
+            return Some(len);
+        }
+        self.overlong = self.overlong.wrapping_add(1);
+        Some(0)
     }
 }
 
