@@ -38,6 +38,7 @@ use crate::timeline::Timeline;
 /// # Output
 /// After any input, call [`poll_output`](Self::poll_output) until it says [`Output::Wait`], then wait for the next input
 /// or for that time.
+#[repr(C)] // The large last: a board reaches the first fields with short instructions.
 pub struct Node<P: Plan> {
     /// The latest time that was handed in.
     now: Instant,

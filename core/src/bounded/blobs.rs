@@ -109,11 +109,12 @@ pub trait Blobs: Sized {
 /// [`Blobs`] that lie inside the value itself, without gaps: dropping one moves those behind it,
 /// which takes time in proportion to `BYTES` and `SLOTS`. `BYTES` is at most 65,535.
 #[derive(Clone, Debug)]
+#[repr(C)] // The large last: a board reaches the first fields with short instructions.
 pub struct Arena<const BYTES: usize, const SLOTS: usize> {
-    bytes: [u8; BYTES],
     /// Where the blobs end and the room begins.
     used: u16,
     spans: Slab<Span, Fixed<Slot<Span>, SLOTS>>,
+    bytes: [u8; BYTES],
 }
 
 /// Where a blob of an [`Arena`] lies: `start + len` is at most `used`, and no two overlap.

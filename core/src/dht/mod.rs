@@ -79,51 +79,52 @@ const _: () = assert!((QUORUM as usize) <= REPLICATION);
 /// After any input, call [`poll_send`](Self::poll_send), [`poll_local`](Self::poll_local),
 /// [`poll_done`](Self::poll_done), [`poll_event`](Self::poll_event) and [`poll_contact`](Self::poll_contact) until all
 /// of them return `None` in one round.
+#[repr(C)] // The large last: a board reaches the first fields with short instructions.
 pub struct Dht<P: Plan> {
     /// The latest time handed in; time never runs backwards here.
     now: Instant,
-    started: bool,
+    /// No later than the first deadline of an operation.
+    ops_wake: Option<Instant>,
+    clock: Clock,
+    joining: Joining<P>,
+    handover: HandOver<P>,
+    repair: Repair,
+    rpc: Rpc<P>,
     id: NodeId,
     secret: SecretKey,
     network: NetworkId,
-    listen: PackedAddr,
-    /// The own address is local or not known: local addresses of others are welcome, and not counted.
-    local: bool,
-    rng: Rng<P::Crypto>,
-    clock: Clock,
-    tokens: Tokens,
-    rpc: Rpc<P>,
-    overlay: P::Overlay,
-    records: Records<P>,
-    ops: Slab<Op<P>, P::Ops>,
-    shares: P::Shares,
-    /// No later than the first deadline of an operation.
-    ops_wake: Option<Instant>,
     /// Rises with each operation, so that those that wait are served in turn.
     serial: u32,
+    tokens: Tokens,
+    ready: Ring<Handle, P::Ready>,
+    /// The message whose event was polled last, while it may be answered: of its blob only the head is left.
+    asked: Option<BlobId>,
+    shares: P::Shares,
+    ops: Slab<Op<P>, P::Ops>,
+    values: P::Values,
+    replies: Ring<Reply, P::Replies>,
+    recent: P::Recent,
+    notices: Ring<Notice, P::Notices>,
+    saved: P::Saved,
+    caching: Caching<P>,
+    observed: Observed<P>,
+    dropped: Dropped,
+    listen: PackedAddr,
+    started: bool,
+    /// The own address is local or not known: local addresses of others are welcome, and not counted.
+    local: bool,
     /// Some operation waits for a visit.
     waiting: bool,
-    visits: Slab<Visit<P>, P::Visits>,
-    ready: Ring<Handle, P::Ready>,
     /// A visit could not send for want of room among the requests under way.
     starved: bool,
     /// Some visit may have own records for a get of the timeline.
     own_reads: bool,
-    parked: P::Parked,
-    values: P::Values,
-    replies: Ring<Reply, P::Replies>,
-    recent: P::Recent,
-    /// The message whose event was polled last, while it may be answered: of its blob only the head is left.
-    asked: Option<BlobId>,
-    notices: Ring<Notice, P::Notices>,
-    joining: Joining<P>,
-    saved: P::Saved,
     contacts_changed: bool,
-    handover: HandOver<P>,
-    repair: Repair,
-    caching: Caching<P>,
-    observed: Observed<P>,
-    dropped: Dropped,
+    rng: Rng<P::Crypto>,
+    parked: P::Parked,
+    visits: Slab<Visit<P>, P::Visits>,
+    overlay: P::Overlay,
+    records: Records<P>,
 }
 
 impl<P: Plan> Dht<P> {

@@ -166,17 +166,18 @@ impl<'a> Held<'a> {
 /// A plan bounds the number of records, the sum of their lengths, how many lie at one location and how many one
 /// source may bring. At the limit of the store, records whose location this node is not responsible for make room;
 /// other live records never do.
+#[repr(C)] // The large last: a board reaches the first fields with short instructions.
 pub struct Records<P: Plan> {
-    table: Table<P>,
     /// Not later than the next work of the sweep.
     wake: Option<Instant>,
-    /// Where the sweep goes on; 0 when none is under way.
-    sweep_slot: usize,
     /// The earliest expiry that the sweep under way has passed by.
     passed: Option<Instant>,
+    /// Where the sweep goes on; 0 when none is under way.
+    sweep_slot: usize,
     /// Where the next search for records to evict begins.
     evict_slot: usize,
     dropped: Dropped,
+    table: Table<P>,
 }
 
 impl<P: Plan> Records<P> {

@@ -23,13 +23,14 @@ pub(super) struct Place {
     tag: u32,
 }
 
+#[repr(C)] // The large last: a board reaches the first fields with short instructions.
 pub(super) struct Table<P: Plan> {
-    bytes: P::RecordBytes,
+    tags: Tags,
     /// As long as the highest slot of a blob so far.
     entries: P::RecordEntries,
     index: P::RecordIndex,
     sources: P::RecordSources,
-    tags: Tags,
+    bytes: P::RecordBytes,
 }
 
 impl<P: Plan> Table<P> {

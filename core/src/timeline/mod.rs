@@ -57,6 +57,7 @@ use state::State;
 pub const TABLES: usize = 9;
 
 /// The timeline of one user.
+#[repr(C)] // The large last: a board reaches the first fields with short instructions.
 pub struct Timeline<P: Plan> {
     now: Instant,
     started: bool,
@@ -64,12 +65,12 @@ pub struct Timeline<P: Plan> {
     publishing: bool,
     /// The storage failed, and the host was not told so yet.
     storage_failed: bool,
-    state: State<P>,
+    recovery: Recovery,
     names: Names<P>,
     publish: Publish<P>,
     queries: Queries<P>,
-    recovery: Recovery,
     exchange: Exchange<P>,
+    state: State<P>,
 }
 
 impl<P: Plan> Timeline<P> {

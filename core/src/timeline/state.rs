@@ -30,17 +30,12 @@ const ERRAND_MS: u64 = 10_000;
 pub const FOLLOW_REWRITE_MS: u64 = 10 * 60 * 1000;
 
 /// Identity, log, people, copies and bytes.
+#[repr(C)] // The large last: a board reaches the first fields with short instructions.
 pub struct State<P: Plan> {
     /// Who signs.
     pub me: Me<P>,
     /// Own posts.
     pub log: Log<P>,
-    /// Followed and followers.
-    pub people: People<P>,
-    /// Others' posts.
-    pub copies: Copies<P>,
-    /// The bytes of posts, heads and profiles.
-    pub posts: Posts<P>,
     /// What storage has to write.
     pub persists: Persists<P>,
     /// What is to be said over streams.
@@ -51,6 +46,12 @@ pub struct State<P: Plan> {
     pub address: PackedAddr,
     /// Storage was lost, and the log's numbers are not known yet.
     pub recovering: bool,
+    /// Others' posts.
+    pub copies: Copies<P>,
+    /// Followed and followers.
+    pub people: People<P>,
+    /// The bytes of posts, heads and profiles.
+    pub posts: Posts<P>,
 }
 
 impl<P: Plan> State<P> {

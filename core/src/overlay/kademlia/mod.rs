@@ -69,16 +69,10 @@ impl Timer {
 
 /// A routing table: contacts in `L`, those in reserve in `S`, those set aside in `F`; `G` finds them.
 #[derive(Clone, Debug)]
+#[repr(C)] // The large last: a board reaches the first fields with short instructions.
 pub struct Kademlia<L, S, F, G = Plain> {
-    own: NodeId,
-    /// Sorted by bucket, then by when they were last heard.
-    entries: L,
-    guide: G,
-    /// The newest last.
-    spares: S,
-    /// The one to be pinged next first.
-    silent: F,
     timers: [Option<Instant>; Timer::ALL.len()],
+    own: NodeId,
     /// What is looked up next: 0 for the own id, else one more than the bucket.
     cursor: u8,
     /// The table is being filled after joining.
@@ -87,6 +81,13 @@ pub struct Kademlia<L, S, F, G = Plain> {
     neighbours_changed: bool,
     /// See [`Kademlia::responsible_bits`]; more than fit are never shared.
     responsible_told: u8,
+    guide: G,
+    /// The newest last.
+    spares: S,
+    /// The one to be pinged next first.
+    silent: F,
+    /// Sorted by bucket, then by when they were last heard.
+    entries: L,
 }
 
 impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Overlay for Kademlia<L, S, F, G> {
