@@ -274,8 +274,10 @@ impl Handle {
     /// Returns what is wrong with the name, or else with the fingerprint.
     pub fn parse(text: &str) -> Result<Self, HandleError> {
         let text = text.strip_prefix('@').unwrap_or(text);
-        let (name, fingerprint) = match text.split_once('~') {
-            Some((name, fingerprint)) => (name, Some(fingerprint)),
+        // The library's search for a character is longer, and a board has no other use for it.
+        let mark = text.bytes().position(|byte| byte == b'~');
+        let (name, fingerprint) = match mark.and_then(|at| text.split_at_checked(at)) {
+            Some((name, rest)) => (name, rest.get(1..)),
             None => (text, None),
         };
         Ok(Self {

@@ -103,7 +103,7 @@ impl<P: Plan> State<P> {
     /// [`CommandError::StorageFailed`], [`CommandError::Full`] when only own posts are left in the store,
     /// [`CommandError::Busy`] when too many wait for storage.
     pub fn post(&mut self, now: Instant, text: &str) -> Result<Appended, CommandError> {
-        if text.trim().is_empty() {
+        if text.chars().all(char::is_whitespace) {
             return Err(CommandError::TextEmpty);
         }
         if text.len() > TEXT_LEN_MAX {

@@ -7,7 +7,7 @@ use strandline_smoltcp::Stack;
 
 use crate::console::Console;
 use crate::hardware::{Clock, Ethernet, Hardware};
-use crate::{WITHIN_MS, memory};
+use crate::{WITHIN_MS, memory, settings};
 
 /// Carries out one line. It answers with `begun N` and later `ended N …`, or with `refused …`.
 #[inline(never)]
@@ -18,7 +18,7 @@ pub fn take<H: Hardware>(
     ethernet: &H::Ethernet,
     line: &str,
 ) {
-    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let (word, rest) = settings::cut(line, b' ').unwrap_or((line, ""));
     let handle = Handle::parse(rest);
     let node = stack.node_mut();
     let begun = match (word, &handle) {

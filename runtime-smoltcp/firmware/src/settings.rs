@@ -60,7 +60,7 @@ pub fn parse(line: &str) -> Result<Settings<'_>, &str> {
     };
     for word in line.split_ascii_whitespace() {
         // The emulator's first word is the program.
-        if let Some((key, value)) = word.split_once('=') {
+        if let Some((key, value)) = cut(word, b'=') {
             set(&mut settings, key, value).ok_or(key)?;
         }
     }
@@ -77,27 +77,53 @@ fn set<'s>(settings: &mut Settings<'s>, key: &str, value: &'s str) -> Option<()>
         "name" => settings.name = value,
         "seed" => settings.seed = hex(value)?,
         "addr" => {
-            let (ip, bits) = value.split_once('/')?;
-            let bits = number(bits).filter(|bits| *bits <= 32)?;
-            settings.addr = (ip.parse().ok()?, u8::try_from(bits).ok()?);
+            let (address, bits) = cut(value, b'/')?;
+            let bits = number(bits.as_bytes()).filter(|bits| *bits <= 32)?;
+            settings.addr = (ip(address)?, u8::try_from(bits).ok()?);
         }
-        "router" => settings.router = Some(value.parse().ok()?),
+        "router" => settings.router = Some(ip(value)?),
         "join" => {
-            *settings.joins.iter_mut().find(|join| join.is_none())? = Some(value.parse().ok()?)
+            *settings.joins.iter_mut().find(|join| join.is_none())? = Some(socket(value)?)
         }
         "mac" => settings.mac = Some(hex(value)?),
-        "ntp" => settings.ntp = Some(value.parse().ok()?),
+        "ntp" => settings.ntp = Some(socket(value)?),
         "net" => settings.network = value,
-        "port" => settings.port = u16::try_from(number(value)?).ok()?,
-        "holders" => settings.holders = u8::try_from(number(value)?).ok()?,
+        "port" => settings.port = u16::try_from(number(value.as_bytes())?).ok()?,
+        "holders" => settings.holders = u8::try_from(number(value.as_bytes())?).ok()?,
         "new" => settings.new = value == "1",
         _ => return None,
     }
     Some(())
 }
 
-fn number(text: &str) -> Option<u32> {
-    text.bytes().try_fold(0_u32, |sum, digit| {
+/// What stands before and behind the first `mark`.
+///
+/// This and what follows is written out, since the library's searching and its parser of addresses take 1.5 KB of flash.
+pub fn cut(text: &str, mark: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|byte| byte == mark)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
+fn ip(text: &str) -> Option<Ipv4Addr> {
+    let mut parts = text.as_bytes().split(|byte| *byte == b'.');
+    let mut octets = [0; 4];
+    for octet in &mut octets {
+        *octet = u8::try_from(number(parts.next()?)?).ok()?;
+    }
+    parts.next().is_none().then(|| octets.into())
+}
+
+fn socket(text: &str) -> Option<SocketAddrV4> {
+    let (address, port) = cut(text, b':')?;
+    let port = u16::try_from(number(port.as_bytes())?).ok()?;
+    Some(SocketAddrV4::new(ip(address)?, port))
+}
+
+fn number(digits: &[u8]) -> Option<u32> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u32, |sum, digit| {
         let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
         sum.checked_mul(10)?.checked_add(digit.into())
     })
