@@ -33,7 +33,7 @@ fn put(records: &mut Records<Server>, bytes: &[u8], net: NetworkId) -> Result<bo
         source: None,
     };
     records
-        .put(NOW, &Clock::unset(), net, &offer, |_| true, |_| {})
+        .put(NOW, &Clock::unset(), Some(net), &offer, |_| true, |_| {})
         .map(|accepted| accepted.changed)
 }
 

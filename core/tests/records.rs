@@ -388,7 +388,7 @@ impl<P: Plan<Crypto = Toy>> Holder<P> {
         let (told, mut gone) = (&mut self.told, Vec::new());
         let outcome = self
             .records
-            .put(now, &self.clock, NETWORK, offer, near, |key| {
+            .put(now, &self.clock, Some(NETWORK), offer, near, |key| {
                 let at = told.iter().position(|told| *told == key).unwrap();
                 told.swap_remove(at);
                 gone.push(key);

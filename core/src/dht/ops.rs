@@ -10,7 +10,7 @@ use crate::output::{Busy, Recipient};
 use crate::overlay::{K, Overlay, REPLICATION};
 use crate::plan::Plan;
 use crate::time::{Instant, earliest};
-use crate::wire::record::{Kind, Kinds};
+use crate::wire::record::{Kind, Kinds, Signed};
 use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX};
 
 use super::gets::Frontier;
@@ -284,7 +284,8 @@ impl<P: Plan> Dht<P> {
     /// Stores a signed record at the nodes nearest to its key, this one included if it is one of them.
     ///
     /// # Errors
-    /// [`Busy`], also when there is no room to keep the record meanwhile, or it does not decode.
+    /// [`Busy`], also when there is no room to keep the record meanwhile, or it does not decode, or was not signed for
+    /// this network.
     pub fn put(
         &mut self,
         now: Instant,
@@ -292,6 +293,7 @@ impl<P: Plan> Dht<P> {
         owner: Owner,
         within_ms: u32,
     ) -> Result<OpId, Busy> {
+        let record = Signed::check::<P::Crypto>(record, self.network).map_err(|_| Busy)?;
         self.begin_put(now, record, owner, within_ms, false)
     }
 
@@ -491,7 +493,7 @@ impl<P: Plan> Dht<P> {
             if let Some((handle, visit)) = self.visits.at(at)
                 && visit.op == op
             {
-                let _ = self.visits.remove(handle);
+                self.visits.discard(handle);
             }
             at += 1;
         }

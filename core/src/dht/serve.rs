@@ -276,9 +276,11 @@ impl<P: Plan> Dht<P> {
         let near =
             |location: &Key| overlay.nearer_than_own(location, P::Overlay::NEAR) < P::Overlay::NEAR;
         let lost = |key| notify(Notice::KeyLost(key));
+        // What comes from this node itself is `Signed`, see `begin_put`.
+        let network = offer.source.is_some().then_some(self.network);
         let accepted = self
             .records
-            .put(self.now, &self.clock, self.network, offer, near, lost)?;
+            .put(self.now, &self.clock, network, offer, near, lost)?;
         if accepted.changed {
             self.repair.on_changed(accepted.id.slot());
         }

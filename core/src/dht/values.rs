@@ -11,7 +11,7 @@ use crate::output::Busy;
 use crate::plan::Plan;
 use crate::time::Instant;
 use crate::wire::PAYLOAD_LEN_MAX;
-use crate::wire::record::{Kind, Kinds, Record};
+use crate::wire::record::{Kind, Kinds, Record, Signed};
 
 use super::Dht;
 use super::gets::Frontier;
@@ -55,19 +55,21 @@ impl<P: Plan> Dht<P> {
         owner: Owner,
         within_ms: u32,
     ) -> Result<OpId, Busy> {
+        let record = Signed::check::<P::Crypto>(record, self.network).map_err(|_| Busy)?;
         self.begin_put(now, record, owner, within_ms, true)
     }
 
     /// Begins to store a record; `strict`: only in the place of what its writer has seen.
-    pub(super) fn begin_put(
+    pub(crate) fn begin_put(
         &mut self,
         now: Instant,
-        record: &[u8],
+        record: Signed<'_>,
         owner: Owner,
         within_ms: u32,
         strict: bool,
     ) -> Result<OpId, Busy> {
         self.catch_up(now);
+        let record = record.bytes();
         let decoded = Record::decode(record).map_err(|_| Busy)?;
         let (key, remaining_ms) = (decoded.key, self.remaining_of(&decoded));
         self.room_for(Some(owner))?;

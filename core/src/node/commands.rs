@@ -12,7 +12,7 @@ use crate::name::Handle;
 use crate::output::{AnswerError, Busy, CommandError, QueryId, Recipient};
 use crate::plan::Plan;
 use crate::time::Instant;
-use crate::wire::record::{Kind, Kinds};
+use crate::wire::record::{Kind, Kinds, Signed};
 use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX, RECORD_LEN_MAX};
 
 impl<P: Plan> Node<P> {
@@ -260,12 +260,9 @@ impl<P: Plan> Node<P> {
         let len = self
             .timeline
             .sign_value(now, &key, value, sequence, ttl_s, &mut record)?;
-        let record = record.get(..len).unwrap_or_default();
-        let owner = Owner::Application;
-        let op = match sequence {
-            Some(_) => self.dht.replace(now, record, owner, within_ms),
-            None => self.dht.put(now, record, owner, within_ms),
-        };
+        let record = Signed::just_now(record.get(..len).unwrap_or_default());
+        let (owner, strict) = (Owner::Application, sequence.is_some());
+        let op = self.dht.begin_put(now, record, owner, within_ms, strict);
         self.settle(now);
         op.map(OpId::query).map_err(|Busy| CommandError::Busy)
     }

@@ -27,7 +27,7 @@ impl<P: Plan> Records<P> {
         &mut self,
         now: Instant,
         clock: &Clock,
-        network: NetworkId,
+        network: Option<NetworkId>,
         offer: &Offer<'_>,
         near: impl Fn(&Key) -> bool,
         lost: &mut dyn FnMut(Key),
@@ -62,7 +62,9 @@ impl<P: Plan> Records<P> {
         if self.shortage(len, same).is_some() && !near(&location) {
             return Err(self.no_room(&place));
         }
-        record.verify::<P::Crypto>(network)?;
+        if let Some(network) = network {
+            record.verify::<P::Crypto>(network)?;
+        }
 
         self.free_expired(now, &place, lost);
         if !self.make_room(now, len, same, near, lost) {

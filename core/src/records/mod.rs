@@ -209,7 +209,8 @@ impl<P: Plan> Records<P> {
     ///
     /// `near` tells whether this node is among the nearest to a location. It is asked only when the store is full:
     /// about the newcomer's, and about those of records that might go, [`EVICT_SLOTS`] at most. `lost` is told each
-    /// location whose last record went, to make room or because it had expired.
+    /// location whose last record went, to make room or because it had expired. The signature is checked for `network`;
+    /// `None` when it is known to be good.
     ///
     /// Bytes that are held already are accepted and change nothing, neither lifetime nor age (but a `spilled` is
     /// noted). A newer record takes over the place, the age and the source of the one that it replaces; no quota
@@ -231,7 +232,7 @@ impl<P: Plan> Records<P> {
         &mut self,
         now: Instant,
         clock: &Clock,
-        network: NetworkId,
+        network: Option<NetworkId>,
         offer: &Offer<'_>,
         near: impl Fn(&Key) -> bool,
         mut lost: impl FnMut(Key),

@@ -10,6 +10,7 @@ use crate::output::{Busy, StreamId};
 use crate::plan::Plan;
 use crate::time::Instant;
 use crate::wire::RECORD_LEN_MAX;
+use crate::wire::record::Signed;
 
 use super::Timeline;
 use super::asks::{Ask, Asking, Ended};
@@ -117,26 +118,35 @@ impl<P: Plan> Timeline<P> {
         }
         self.go_on(now, dht);
         let mut begun = false;
-        let mut buf = [0; RECORD_LEN_MAX];
-        while let Some(asking) = self.poll_ask(now, &mut buf) {
-            let (owner, within_ms) = (Owner::Timeline(asking.tag), asking.within_ms);
-            let result = match asking.ask {
-                Ask::Get { key, kinds, author } => {
-                    dht.get(now, key, kinds, author.as_ref(), owner, within_ms)
-                }
-                Ask::Put { len } => {
-                    dht.put(now, buf.get(..len).unwrap_or_default(), owner, within_ms)
-                }
-                Ask::Leave => dht.leave(now, owner, within_ms),
-            };
+        while let Some((tag, result)) = self.begin_next(now, dht) {
             match result {
-                Ok(_) => begun = true,
-                Err(Busy) => self.end(now, asking.tag, Ended::Busy),
+                Ok(()) => begun = true,
+                Err(Busy) => self.end(now, tag, Ended::Busy),
             }
         }
         begun
     }
 
+    /// Begins the next that a part wants, and says under which tag.
+    #[inline(never)] // A record is in its frame, which is not to last while the parts go on.
+    fn begin_next(&mut self, now: Instant, dht: &mut Dht<P>) -> Option<(u32, Result<(), Busy>)> {
+        let mut buf = [0; RECORD_LEN_MAX];
+        let asking = self.poll_ask(now, &mut buf)?;
+        let (owner, within_ms) = (Owner::Timeline(asking.tag), asking.within_ms);
+        let begun = match asking.ask {
+            Ask::Get { key, kinds, author } => {
+                dht.get(now, key, kinds, author.as_ref(), owner, within_ms)
+            }
+            Ask::Put { len } => {
+                let record = Signed::just_now(buf.get(..len).unwrap_or_default());
+                dht.begin_put(now, record, owner, within_ms, false)
+            }
+            Ask::Leave => dht.leave(now, owner, within_ms),
+        };
+        Some((asking.tag, begun.map(drop)))
+    }
+
+    #[inline(never)] // Shorter on a board than inside its caller.
     fn poll_ask(&mut self, now: Instant, buf: &mut [u8]) -> Option<Asking> {
         let state = &mut self.state;
         self.names

@@ -237,7 +237,9 @@ impl<P: Plan<Crypto = Ed25519>> Holder<P> {
     ) -> Result<Accepted, PutError> {
         let lost = &mut self.lost;
         self.records
-            .put(now, &self.clock, NETWORK, offer, near, |key| lost.push(key))
+            .put(now, &self.clock, Some(NETWORK), offer, near, |key| {
+                lost.push(key)
+            })
     }
 
     /// Asserts that an offer is refused, counted under its rule, and changes nothing.

@@ -181,7 +181,7 @@ fn a_forged_record_is_refused_under_the_rule_that_it_breaks() {
     let outcome = holder.records.put(
         START,
         &holder.clock,
-        elsewhere,
+        Some(elsewhere),
         &fresh(&good),
         |_| true,
         |_| (),
