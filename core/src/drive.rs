@@ -121,6 +121,7 @@ impl<H: Handler + ?Sized> Handler for Listening<'_, H> {
 /// Carries out everything that `node` wants done now, and returns when it next wants `handle_timeout`.
 ///
 /// Call it after any input (or several). It ends: one drain's outputs are bounded by the capacities of the tables.
+#[inline(never)] // The buffer is to be gone from the stack when the caller goes on.
 pub fn drain<P: Plan>(
     node: &mut Node<P>,
     transport: &mut impl Transport,

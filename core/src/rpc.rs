@@ -403,7 +403,7 @@ impl<P: Plan> Rpc<P> {
         let handle = self.pending.insert(pending).map_err(|_| Full)?;
         if self.outgoing.push_back(handle).is_err() {
             // Only when the allocator has no memory: the ring is as long as the table.
-            let _ = self.pending.remove(handle);
+            self.pending.discard(handle);
             return Err(Full);
         }
         let rehash = |slot| {

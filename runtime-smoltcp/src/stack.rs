@@ -103,6 +103,7 @@ impl<'a, P: Plan, H: Application<P>> Stack<'a, P, H> {
     ///
     /// # Errors
     /// See [`SetupError`].
+    #[inline(never)] // What it builds goes through its frame.
     pub fn new<
         D: Device + ?Sized,
         const CONNECTIONS: usize,
@@ -409,6 +410,7 @@ impl<H: Handler> Handler for Hearing<'_, H> {
 }
 
 /// The interface with its addresses and routes.
+#[inline(never)] // What it builds goes through its frame.
 fn interface<D: Device + ?Sized>(
     now: Instant,
     device: &mut D,

@@ -43,6 +43,7 @@ impl<P: Plan> Dht<P> {
     ///
     /// A message may be [answered](Self::answer) until this or [`poll_send`](Self::poll_send) is called next. While
     /// its reply finds no place there is no next event: [`poll_send`](Self::poll_send) makes one.
+    #[inline(never)] // Shorter on a board than inside its caller.
     pub fn poll_event<'b>(&mut self, buf: &'b mut [u8]) -> Option<Event<'b>> {
         while self.acknowledge()
             && let Some(notice) = self.notices.pop_front()

@@ -166,7 +166,7 @@ impl<P: Plan> Dht<P> {
 
     #[inline(never)]
     fn end_get_visit(&mut self, handle: Handle) {
-        let Some(visit) = self.visits.remove(handle) else {
+        let Some(visit) = self.visits.get(handle) else {
             return;
         };
         let answered = visit
@@ -190,17 +190,19 @@ impl<P: Plan> Dht<P> {
         // little room, or one that lies, does not make every reader visit sixteen places more.
         let deeper =
             full > 0 && answered.min(REPLICATION).saturating_sub(full) <= usize::from(QUORUM);
-        let Some(op) = self.ops.get_mut(visit.op) else {
+        let (op_handle, depth, prefix) = (visit.op, visit.depth, visit.prefix);
+        self.visits.discard(handle);
+        let Some(op) = self.ops.get_mut(op_handle) else {
             return;
         };
         op.visits = op.visits.saturating_sub(1);
         let Job::Get(get) = &mut op.job else { return };
-        if visit.depth == 0 {
+        if depth == 0 {
             get.answered = u16::try_from(answered).unwrap_or(u16::MAX);
         }
         // Fewer than a quorum are enough only where there are no more.
         get.complete &= answered >= usize::from(QUORUM) || !silent;
-        if deeper && !get.frontier.push(visit.depth, visit.prefix) {
+        if deeper && !get.frontier.push(depth, prefix) {
             get.complete = false;
         }
         if !get.frontier.is_empty() {
@@ -214,7 +216,7 @@ impl<P: Plan> Dht<P> {
                 ..
             } = *get;
             self.finish(
-                visit.op,
+                op_handle,
                 OpResult::Got {
                     count,
                     answered,

@@ -94,10 +94,11 @@ impl<P: Plan> Dht<P> {
 
     /// All have answered: it is stored, or goes one level deeper, or failed.
     fn end_put_visit(&mut self, handle: Handle) {
-        let Some(visit) = self.visits.remove(handle) else {
+        let Some(op_handle) = self.visits.get(handle).map(|visit| visit.op) else {
             return;
         };
-        let Some(op) = self.ops.get_mut(visit.op) else {
+        self.visits.discard(handle);
+        let Some(op) = self.ops.get_mut(op_handle) else {
             return;
         };
         op.visits = op.visits.saturating_sub(1);
@@ -124,7 +125,7 @@ impl<P: Plan> Dht<P> {
             | OpResult::Put { .. }
             | OpResult::Sent { .. }
             | OpResult::NotFound
-            | OpResult::TimedOut => self.finish(visit.op, result),
+            | OpResult::TimedOut => self.finish(op_handle, result),
         }
     }
 }

@@ -192,6 +192,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Takes a reply.
+    #[inline(never)] // What its many answers need of the stack is to be gone before anything is verified.
     pub(super) fn on_reply<'d>(
         &mut self,
         from: PackedAddr,

@@ -63,22 +63,23 @@ impl<P: Plan> Dht<P> {
             if !ended || !self.lacks_owner(handle) {
                 continue;
             }
-            let lookup = self.begin_lookup(target, want, Patience::Wait);
             if let Some(visit) = self.visits.get_mut(handle) {
-                visit.lookup = lookup;
+                visit.lookup = Lookup::new(target, want, Patience::Wait);
             }
+            self.add_own_contacts(handle);
             self.touch(handle);
         }
     }
 
-    /// A lookup that begins with the own contacts.
-    pub(super) fn begin_lookup(&self, target: Key, want: usize, patience: Patience) -> Lookup<P> {
-        let mut lookup = Lookup::new(target, want, patience);
-        let towards = self.overlay.towards(&target);
+    /// Gives a visit's lookup the own contacts, with which it begins.
+    pub(super) fn add_own_contacts(&mut self, visit: Handle) {
+        let Some(visit) = self.visits.get_mut(visit) else {
+            return;
+        };
+        let towards = self.overlay.towards(visit.lookup.target());
         for entry in towards.iter().filter_map(|&at| self.overlay.at(at)) {
-            lookup.add_known(entry, 0);
+            visit.lookup.add_known(entry, 0);
         }
-        lookup
     }
 
     /// This node as a contact: without an address, which others know better.

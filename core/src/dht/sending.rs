@@ -22,6 +22,7 @@ const PING_HEAD_LEN: usize = 5 + 8 + 32 + 8 + 1 + 1 + 1 + 1;
 impl<P: Plan> Dht<P> {
     /// The next datagram to send: where to, and its length in `buf`, which needs
     /// [`DATAGRAM_LEN_MAX`](crate::wire::DATAGRAM_LEN_MAX) bytes; with less, what does not fit is dropped.
+    #[inline(never)] // Shorter on a board than inside its caller.
     pub fn poll_send(&mut self, buf: &mut [u8]) -> Option<(SocketAddr, usize)> {
         loop {
             // Without room for it the first of the others goes first.

@@ -6,7 +6,7 @@
 
 use crate::addr::is_local;
 use crate::bounded::{Blobs, Handle, List};
-use crate::id::UserId;
+use crate::id::{Key, UserId};
 use crate::lookup::{Lookup, Patience, Said, State, Step};
 use crate::overlay::{K, Overlay, REPLICATION};
 use crate::plan::Plan;
@@ -96,7 +96,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Starts the next visit of an operation that waits for one; false when it does not wait any more.
-    #[inline(never)] // A visit is built in its frame, which is not to last while visits go on.
+    #[inline(never)]
     pub(super) fn start_visit(&mut self, handle: Handle) -> bool {
         let small = self.overlay.entries().len() <= K;
         let own = self.own_key();
@@ -154,30 +154,10 @@ impl<P: Plan> Dht<P> {
         } else {
             root.child::<P::Crypto>(depth, &prefix_bytes(prefix))
         };
-        let patience = if is_get {
-            Patience::GoOn
-        } else {
-            Patience::Wait
-        };
-        let lookup = self.begin_lookup(location, want, patience);
-        let visit = Visit {
-            op: handle,
-            lookup,
-            depth,
-            prefix,
-            working: false,
-            widened: false,
-            queued: false,
-            spilled: is_get && self.records.is_spilled(&location),
-            found: false,
-            own: false,
-            own_after: is_get.then_some(0),
-            told: 0,
-            digests: P::Digests::EMPTY,
-        };
-        let Ok(visit) = self.visits.insert(visit) else {
+        let Some(visit) = self.open_visit(handle, place, location, want, is_get) else {
             return false;
         };
+        self.add_own_contacts(visit);
         self.serial = self.serial.wrapping_add(1);
         if let Some(op) = self.ops.get_mut(handle) {
             op.visits += 1;
@@ -190,6 +170,39 @@ impl<P: Plan> Dht<P> {
         }
         self.touch(visit);
         true
+    }
+
+    /// Adds a visit of a location, whose lookup knows nobody yet.
+    #[inline(never)] // A visit is built in its frame, which is not to last while it goes on.
+    fn open_visit(
+        &mut self,
+        op: Handle,
+        (depth, prefix): (u8, u32),
+        location: Key,
+        want: usize,
+        is_get: bool,
+    ) -> Option<Handle> {
+        let patience = if is_get {
+            Patience::GoOn
+        } else {
+            Patience::Wait
+        };
+        let visit = Visit {
+            op,
+            lookup: Lookup::new(location, want, patience),
+            depth,
+            prefix,
+            working: false,
+            widened: false,
+            queued: false,
+            spilled: is_get && self.records.is_spilled(&location),
+            found: false,
+            own: false,
+            own_after: is_get.then_some(0),
+            told: 0,
+            digests: P::Digests::EMPTY,
+        };
+        self.visits.insert(visit).ok()
     }
 
     /// Takes a visit as far as it can go without an answer.
@@ -300,7 +313,7 @@ impl<P: Plan> Dht<P> {
                 let addr = join.addr;
                 let contacts = self.contact_count();
                 if contacts == 0 && !addr.is_none() {
-                    self.visits.remove(handle);
+                    self.visits.discard(handle);
                     self.join_again(op, addr);
                 } else {
                     self.overlay.joined(self.now);
@@ -337,14 +350,11 @@ impl<P: Plan> Dht<P> {
         if visit.widened || all_were_seen {
             return false;
         }
-        let towards = self.overlay.towards(visit.lookup.target());
         if let Some(visit) = self.visits.get_mut(handle) {
             visit.lookup.widen(K);
-            for entry in towards.iter().filter_map(|&at| self.overlay.at(at)) {
-                visit.lookup.add_known(entry, 0);
-            }
             (visit.working, visit.widened) = (false, true);
         }
+        self.add_own_contacts(handle);
         self.touch(handle);
         true
     }

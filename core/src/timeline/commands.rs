@@ -212,6 +212,7 @@ impl<P: Plan> Timeline<P> {
     ///
     /// # Errors
     /// Gives the buffer back when there is nothing.
+    #[inline(never)] // Shorter on a board than inside its caller.
     pub fn poll_event<'b>(
         &mut self,
         now: Instant,

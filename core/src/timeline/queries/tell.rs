@@ -21,6 +21,7 @@ impl<P: Plan> Queries<P> {
         }
     }
 
+    #[inline(never)] // Shorter on a board than inside its caller.
     fn tell(
         &mut self,
         now: Instant,

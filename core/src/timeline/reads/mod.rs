@@ -251,6 +251,20 @@ impl<P: Plan> Exchange<P> {
         scope: Scope,
         within_ms: u32,
     ) -> Result<(), Busy> {
+        self.begin_read(now, state, query, scope, within_ms)?;
+        self.pump(now, state);
+        Ok(())
+    }
+
+    #[inline(never)] // A read is built in its frame, which is not to last while it goes on.
+    fn begin_read(
+        &mut self,
+        now: Instant,
+        state: &mut State<P>,
+        query: Option<QueryId>,
+        scope: Scope,
+        within_ms: u32,
+    ) -> Result<(), Busy> {
         self.now = self.now.max(now);
         if self.reads.reads.is_full() && query.is_some() {
             let refresh = self
@@ -299,7 +313,6 @@ impl<P: Plan> Exchange<P> {
             job.up = Up::Read(handle);
         }
         self.reads.restless = true;
-        self.pump(now, state);
         Ok(())
     }
 

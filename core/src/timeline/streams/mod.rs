@@ -123,6 +123,7 @@ impl<P: Plan> Exchange<P> {
     /// The host offers what has arrived on a stream. Takes at most one frame and returns its length, or all of it from
     /// a stream that is being closed. 0: the frame is not complete, or has to wait until what it leads to (a frame up
     /// the tree, an event) has room; it is offered again after the next drain or input.
+    #[inline(never)] // Shorter on a board than inside its caller.
     pub fn stream_readable(
         &mut self,
         now: Instant,
@@ -308,6 +309,7 @@ impl<P: Plan> Exchange<P> {
     }
 
     /// Writes the next frame of a stream to `buf`, if there is one and it fits the room.
+    #[inline(never)] // Shorter on a board than inside its caller.
     fn write_frame(
         &mut self,
         state: &mut State<P>,
