@@ -238,7 +238,7 @@ impl<P: Plan<Crypto = Ed25519>> Holder<P> {
         let lost = &mut self.lost;
         self.records
             .put(now, &self.clock, Some(NETWORK), offer, near, |key| {
-                lost.push(key)
+                lost.push(key);
             })
     }
 
