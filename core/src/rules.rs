@@ -90,6 +90,7 @@ impl Dropped {
     pub const NONE: Self = Self([0; Rule::ALL.len()]);
 
     /// Counts one more.
+    #[inline(never)] // Called from everywhere, and only when something is wrong.
     pub fn count(&mut self, rule: Rule) {
         if let Some(n) = self.0.get_mut(rule as usize) {
             *n = n.saturating_add(1);

@@ -101,6 +101,7 @@ pub trait Blobs: Sized {
     }
 
     /// Tells whether there are a slot and room for one more blob of `len` bytes.
+    #[inline(never)] // Called from many places: shorter on a board.
     fn fits(&self, len: usize) -> bool {
         self.len() < Self::SLOTS && len <= Self::BYTES.saturating_sub(self.used_bytes())
     }

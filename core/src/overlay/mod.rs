@@ -309,6 +309,7 @@ pub struct Spare {
 }
 
 /// The whole seconds of an instant.
+#[inline(never)] // Called from many places: shorter on a board.
 fn seconds(now: Instant) -> u32 {
     u32::try_from(now.as_ms() / 1_000).unwrap_or(u32::MAX)
 }

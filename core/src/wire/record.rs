@@ -213,6 +213,7 @@ impl<'a> Record<'a> {
 
     /// The record's slot at its location.
     #[must_use]
+    #[inline(never)] // Called from many places: shorter on a board.
     pub const fn slot(&self) -> Slot {
         Slot {
             kind: self.kind,

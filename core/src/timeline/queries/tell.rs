@@ -161,6 +161,7 @@ fn tell_followed<P: Plan>(
     Some(person(handle, followed.user, followed.name, relation))
 }
 
+#[inline(never)] // Called from many places: shorter on a board.
 fn person(handle: Handle, user: UserId, name: Name, relation: Relation) -> Event<'static> {
     Event::Person {
         query: id_of(handle),
