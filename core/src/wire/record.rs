@@ -378,7 +378,11 @@ impl Draft {
         let len = postcard::to_slice(&body, buf.get_mut(2..)?).ok()?.len();
         let begin = postcard::to_slice(&len, buf).ok()?.len();
         let end = begin.checked_add(len)?;
-        buf.copy_within(2..len.checked_add(2)?, begin);
+        if begin < 2 {
+            for at in begin..end {
+                *buf.get_mut(at)? = *buf.get(at.checked_add(1)?)?;
+            }
+        }
         let digest = C::hash("strandline/record/v1", &[&network.0, buf.get(begin..end)?]);
         let signature = C::sign(secret, signer, &digest);
         *buf.get_mut(end..)?.first_chunk_mut::<64>()? = signature;

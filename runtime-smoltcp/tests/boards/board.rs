@@ -30,7 +30,7 @@ pub const LM3S6965: Kind = Kind {
     target: "thumbv7m-none-eabi",
     machine: "lm3s6965evb",
     card: "stellaris",
-    stack_max: 16 * 1024,
+    stack_max: 12 * 1024,
 };
 /// Cortex-M4F, 4 MiB of RAM.
 pub const MPS2_AN386: Kind = Kind {
