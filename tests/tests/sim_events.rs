@@ -12,7 +12,7 @@ use strandline_core::overlay::REPLICATION;
 use strandline_tests::sim::node::AnyNode;
 use strandline_tests::sim::scenarios::crowd::Truth;
 use strandline_tests::sim::{
-    Command, Cryptography, HostId, Kind, Notice, Random, World, mins, secs,
+    Command, Cryptography, HostId, Kind, Notice, Overlay, Random, World, mins, secs,
 };
 
 /// Values that outlive the test, and as many that do not.
@@ -166,7 +166,10 @@ impl Scene {
             .collect();
         let ids = |but: Option<NodeId>| {
             let all = running.iter().map(|(_, node)| node.node_id());
-            Truth::of(all.filter(|id| Some(*id) != but).collect())
+            Truth::of(
+                all.filter(|id| Some(*id) != but).collect(),
+                Overlay::Kademlia,
+            )
         };
         let nothing = Told::default();
         let replay = &self.world.replay;
