@@ -21,8 +21,9 @@ const LONG_S: u32 = 6 * 3_600;
 const SHORT_S: u32 = 4 * 60;
 /// How often something happens.
 const STEPS: usize = 6;
-/// A round of repair is a quarter of an hour, and what it began takes a moment.
-const REST_MIN: u64 = 17;
+/// Of two holders each tells the other within two rounds of repair, of a quarter of an hour each, and what they began
+/// takes a moment.
+const REST_MIN: u64 = 32;
 
 /// What a node has told its application since it started.
 #[derive(Default)]

@@ -23,7 +23,8 @@ pub const DEPTH_MAX: u8 = 8;
 /// How many nodes a message's lookup has to hear of before the nearest is believed to be that.
 const SEND_WANT: usize = 3;
 
-/// How many nodes a lookup that fills a bucket ends with. Each names [`K`], most of which lie in the bucket.
+/// How many nodes a lookup that fills a bucket ends with. Each names [`K`], most of which lie in the bucket. Where [`K`]
+/// are all there are, they are all asked, so that no dead one stays.
 const REFRESH_WANT: usize = 4;
 
 /// One location of an operation; opaque, named by memory plans alone.
@@ -108,7 +109,7 @@ impl<P: Plan> Dht<P> {
         let want = match &mut op.job {
             // The owner alone: it is the finger.
             Job::Refresh if P::Overlay::RING => 1,
-            Job::Refresh if op.target != own => REFRESH_WANT,
+            Job::Refresh if op.target != own && !small => REFRESH_WANT,
             Job::Join(_) | Job::Refresh | Job::Find => K,
             Job::Get(get) => {
                 match get.frontier.pop() {
