@@ -82,9 +82,7 @@ fn set<'s>(settings: &mut Settings<'s>, key: &str, value: &'s str) -> Option<()>
             settings.addr = (ip(address)?, u8::try_from(bits).ok()?);
         }
         "router" => settings.router = Some(ip(value)?),
-        "join" => {
-            *settings.joins.iter_mut().find(|join| join.is_none())? = Some(socket(value)?)
-        }
+        "join" => *settings.joins.iter_mut().find(|join| join.is_none())? = Some(socket(value)?),
         "mac" => settings.mac = Some(hex(value)?),
         "ntp" => settings.ntp = Some(socket(value)?),
         "net" => settings.network = value,
