@@ -50,7 +50,8 @@ pub trait Plan: Sized + 'static {
     /// The most records held that one source has brought.
     const RECORDS_PER_SOURCE: usize;
     /// Whether a newcomer brings on a round of repair about records whose place it took, so that they are let go within a
-    /// minute. Otherwise that waits for the next round.
+    /// minute, and a vanished neighbour one about the gaps that it left. Otherwise the former waits for the next round, and
+    /// the latter brings that on.
     const LETS_GO_SOON: bool;
 
     // DHT: copies of popular values, for those who read them; without places, none are kept.
