@@ -238,7 +238,7 @@ pub struct Common {
     /// Whether oracles look at every step: by themselves up to 10,000 nodes, since they take memory
     #[arg(long, value_enum, default_value_t = Oracles::Auto)]
     oracles: Oracles,
-    /// Let nodes publish nothing of their users: the DHT alone
+    /// Let nodes publish nothing of their users: the DHT alone. Those that put values, and go, do
     #[arg(long)]
     dht_alone: bool,
     /// Print one JSON object on a line for each run

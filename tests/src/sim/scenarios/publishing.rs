@@ -15,6 +15,8 @@ use super::crowd::Crowd;
 pub const TTL_MAX_S: u32 = 24 * 3_600;
 /// How many values are being put at a time.
 const AT_ONCE: usize = 64;
+/// How many values an author puts in a network of the DHT alone.
+const EACH_ALONE: usize = 16;
 /// Bytes of a value.
 const VALUE_LEN: usize = 100;
 
@@ -100,15 +102,21 @@ pub fn by_passers(
     let residents = crowd.members().len();
     let mut values = Vec::new();
     let mut serial = 0;
+    // Where all others are of the DHT alone, a few have users, and put more each: what else they publish is little.
+    let alone = !crowd.world.publishes;
+    let each = if alone { EACH_ALONE } else { 1 };
     while serial < count {
         let some = AT_ONCE.min(count - serial);
-        crowd.fill(residents + some, progress);
+        crowd.world.publishes = true;
+        crowd.fill(residents + some.div_ceil(each), progress);
+        crowd.world.publishes = !alone;
         let authors: Vec<_> = crowd.members().iter().skip(residents).copied().collect();
         if authors.is_empty() {
             return values;
         }
         let mut open = Vec::new();
-        for author in &authors {
+        let mut writers = authors.iter().flat_map(|author| [author].repeat(each));
+        for (_, author) in (0..some).zip(&mut writers) {
             open.push(put(crowd, *author, serial, ttl_s));
             serial += 1;
         }

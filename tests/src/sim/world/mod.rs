@@ -159,8 +159,8 @@ pub struct World {
     /// Whether machines keep what is written to their disks. Without, a write is acknowledged and forgotten, and no
     /// machine may be started again.
     pub keeps_disks: bool,
-    /// Whether nodes publish what they have to say of their users. Without, their storage is never read to its end, and they
-    /// are nodes of the DHT alone. Decide before the first node starts.
+    /// Whether nodes that are started from now on publish what they have to say of their users. Without, their storage is
+    /// never read to its end, and they are nodes of the DHT alone: they sign nothing, and so put no values either.
     pub publishes: bool,
     /// How long commands may take, in ms.
     pub within_ms: u32,
