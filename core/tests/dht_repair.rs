@@ -68,13 +68,13 @@ struct Pair<P: Plan> {
 }
 
 /// A neighbour with this id is told first, and then in every other round.
-const LAST_ID: NodeId = NodeId::from_bytes([0xff; 32]);
+const IN_TURN: NodeId = NodeId::from_bytes([0; 32]);
 /// A neighbour with this id is told in the rounds between.
-const FIRST_ID: NodeId = NodeId::from_bytes([0; 32]);
+const BETWEEN: NodeId = NodeId::from_bytes([0xff; 32]);
 
 impl<P: Plan> Pair<P> {
     fn new() -> Self {
-        Self::of(LAST_ID)
+        Self::of(IN_TURN)
     }
 
     /// A node whose neighbour has this id.
@@ -488,8 +488,8 @@ fn of_two_holders_one_tells_the_other_in_a_round() {
         let said = pair.said.iter().map(|(at, _)| at.since_ms(START));
         said.collect::<Vec<_>>()
     };
-    let (lower, higher) = (told(FIRST_ID), told(LAST_ID));
-    assert!(higher[0] < 16 * MINUTE_MS && lower[0] > 19 * MINUTE_MS);
+    let (lower, higher) = (told(IN_TURN), told(BETWEEN));
+    assert!(lower[0] < 16 * MINUTE_MS && higher[0] > 19 * MINUTE_MS);
     let rounds = 8 * HOUR_MS / (12 * MINUTE_MS + MINUTE_MS / 2);
     for told in [&lower, &higher] {
         assert!(told.len().abs_diff(rounds as usize / 2) <= 3, "{told:?}");

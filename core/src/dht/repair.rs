@@ -95,8 +95,8 @@ pub(super) struct Repair {
     wanted: Scope,
     /// How many came to the neighbourhood or vanished since the last round.
     changes: u8,
-    /// The last round that nothing brought on was for those with higher ids.
-    higher: bool,
+    /// What the next round is about that nothing brings on.
+    turn: Scope,
     /// A record that the peer is being told has changed meanwhile.
     unsure: bool,
     under_way: u8,
@@ -134,7 +134,7 @@ impl Repair {
         scope: Scope::LetGo,
         wanted: Scope::LetGo,
         changes: 0,
-        higher: false,
+        turn: Scope::LetGo,
         unsure: false,
         under_way: 0,
         window: 0,
@@ -154,9 +154,12 @@ impl Repair {
     /// Decides what the round is about that begins now.
     fn begin(&mut self, now: Instant) {
         self.scope = self.wanted;
-        if now >= self.full && self.scope < Scope::All {
-            self.higher = !self.higher;
-            self.scope = if self.higher {
+        if self.scope == Scope::All {
+            // Who went and who came is not known yet: all are told again, in time.
+            self.turn = Scope::All;
+        } else if now >= self.full {
+            self.scope = self.turn.max(Scope::Lower);
+            self.turn = if self.scope == Scope::Lower {
                 Scope::Higher
             } else {
                 Scope::Lower
