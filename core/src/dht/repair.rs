@@ -655,11 +655,11 @@ impl<P: Plan> Dht<P> {
         (lacks, holds)
     }
 
-    /// Whether one more record may find a place at a location that has `count`, and would stay: whoever tells of it may
-    /// not know all the others that should hold it rather than this node.
+    /// Whether one more record may find a place at a location that has `count`. Nodes that may be one of those that should
+    /// hold it take it: some that seem nearer are perhaps dead.
     fn takes_more(&self, location: &Key, count: usize) -> bool {
         count < P::RECORDS_PER_LOCATION
-            && self.overlay.nearer_than_own(location, REPLICATION) < REPLICATION
+            && self.overlay.nearer_than_own(location, P::Overlay::NEAR) < P::Overlay::NEAR
     }
 }
 
