@@ -310,6 +310,10 @@ fn boards_and_servers_are_one_network() {
     const LATE: usize = 3;
     /// For how long the board may keep it.
     const KEEP_S: u64 = 20;
+    /// By how much a board's clock may fall behind.
+    const LATENESS: Duration = Duration::from_secs(10);
+    /// How `timeline` ends when posts are missing.
+    const INCOMPLETE: i32 = 5;
     let Some(_turn) = turn("boards and servers", LM3S6965) else {
         return;
     };
@@ -400,10 +404,20 @@ fn boards_and_servers_are_one_network() {
         !posts.iter().any(|line| line.contains("high tide")),
         "{posts:?}"
     );
-    for reader in [late, reader] {
+    // A board's clock falls behind when the machine is busy, and catches up: what it said was left may end after its own copy.
+    let expired_by = Instant::now() + LATENESS;
+    let shown = loop {
         let answer = reader.ask(&["timeline"]);
         let text = String::from_utf8(answer.stdout).unwrap();
-        assert_eq!(answer.status.code(), Some(5), "{text}");
+        if answer.status.code() == Some(INCOMPLETE) {
+            break text;
+        }
+        assert!(Instant::now() < expired_by, "{text}");
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    let answer = late.ask(&["timeline"]);
+    assert_eq!(answer.status.code(), Some(INCOMPLETE), "{answer:?}");
+    for text in [shown, String::from_utf8(answer.stdout).unwrap()] {
         assert!(
             text.contains("server2") && !text.contains("high tide 2"),
             "{text}"
