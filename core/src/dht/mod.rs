@@ -4,12 +4,13 @@
 //! Owns the composition of `rpc`, `overlay`, `lookup` and `records`: which request is answered how (`serve`), what
 //! is sent (`sending`), what an answer means (`replies`), operations and the visits that they consist of (`ops`,
 //! `visits`, `sharing`; what a visit does: `gets`, `puts`, `messages`), joining and leaving (`joining`), handing records to
-//! newcomers (`handover`), comparing them with the other holders (`repair`), copies of what many read (`caching`), and
-//! what is told (`events`). Invariants: every operation ends by its deadline; nothing goes to an address that was not
-//! asked for by the host, did not send a request just now or did not answer a ping, but one ping; what is sent is
-//! encoded at poll time.
+//! newcomers (`handover`), comparing them with the other holders (`repair`; what they are answered: `comparing`), copies of
+//! what many read (`caching`), and what is told (`events`). Invariants: every operation ends by its deadline; nothing goes
+//! to an address that was not asked for by the host, did not send a request just now or did not answer a ping, but one
+//! ping; what is sent is encoded at poll time.
 
 mod caching;
+mod comparing;
 mod events;
 mod gets;
 mod handover;

@@ -18,11 +18,10 @@ use crate::records::{Held, Offer, RecordId};
 use crate::rpc::{Repeat, Tag};
 use crate::rules::Rule;
 use crate::time::{Instant, earliest};
-use crate::wire::datagram::{
-    Contact, DIGEST_LEN, Digest, HAVE_ROOM, LOCATION_LEN, PutOutcome, Told,
-};
+use crate::wire::datagram::{Contact, DIGEST_LEN, HAVE_ROOM, LOCATION_LEN, PutOutcome};
 use crate::wire::record::{Kinds, Record};
 
+use super::comparing::digest_of;
 use super::handover::{GIVERS, location_of};
 use super::{Dht, Notice};
 
@@ -46,8 +45,6 @@ pub const LET_GO_MS: u64 = 20 * 1_000;
 pub const PAUSE_MS: u64 = 20;
 /// How many slots of the store one step looks at, and how many records one datagram tells at most.
 pub const WINDOW: usize = 64;
-/// A datagram that tells what is held is compared with about this many own records at most, each of which takes a hash.
-pub const COMPARED_MAX: usize = 256;
 /// How many records are on their way at a time.
 pub const AT_ONCE: u8 = 2;
 /// Records that have less than this left are not worth it, in ms.
@@ -616,55 +613,4 @@ impl<P: Plan> Dht<P> {
             Ok(_) => {}
         }
     }
-
-    /// Which of the records that a holder tells this node lacks and would take, and which it holds: bit n for the nth.
-    pub(super) fn compared(&self, told: &[u8]) -> (u64, u64) {
-        let (mut lacks, mut holds) = (0, 0);
-        let (mut told_before, mut compared) = (0_u32, 0);
-        for Told { location, digests } in Told::iter(told) {
-            if compared > COMPARED_MAX {
-                // One location told again and again, or many full ones: the rest another time.
-                break;
-            }
-            let (mut count, mut known, mut same) = (0, 0_u64, 0_u64);
-            for own in self.records.read(self.now, &location, Kinds::ALL, 0) {
-                count += 1;
-                compared += 1;
-                let Some(own) = digest_of::<P>(&own) else {
-                    continue;
-                };
-                for (theirs, n) in Digest::iter(digests).zip(told_before..u64::BITS) {
-                    known |= u64::from(theirs.slot == own.slot) << n;
-                    same |= u64::from(theirs == own) << n;
-                }
-            }
-            holds |= same;
-            let takes_more = self.takes_more(&location, count);
-            for (_, n) in Digest::iter(digests).zip(told_before..u64::BITS) {
-                let bit = 1 << n;
-                if same & bit == 0 && (takes_more || known & bit != 0) {
-                    lacks |= bit;
-                }
-            }
-            let told_here = u32::try_from(digests.len() / DIGEST_LEN).unwrap_or(u32::MAX);
-            told_before = told_before.saturating_add(told_here);
-            if told_before >= u64::BITS {
-                break;
-            }
-        }
-        (lacks, holds)
-    }
-
-    /// Whether one more record may find a place at a location that has `count`. Nodes that may be one of those that should
-    /// hold it take it: some that seem nearer are perhaps dead.
-    fn takes_more(&self, location: &Key, count: usize) -> bool {
-        count < P::RECORDS_PER_LOCATION
-            && self.overlay.nearer_than_own(location, P::Overlay::NEAR) < P::Overlay::NEAR
-    }
-}
-
-/// What stands for a record when holders compare.
-fn digest_of<P: Plan>(held: &Held<'_>) -> Option<Digest> {
-    let record = Record::decode(held.bytes).ok()?;
-    Some(Digest::of::<P::Crypto>(&record, held.depth))
 }
