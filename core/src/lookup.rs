@@ -328,7 +328,7 @@ impl<P: Plan> Lookup<P> {
                 OnWay::Refused => {}
             }
         }
-        if self.under_way(State::Asked) < P::Overlay::ALPHA
+        if self.under_way(State::Asked) < P::Overlay::alpha()
             && let Some(at) = self.first(State::Ready, self.want(), 0)
         {
             return self.ask(at);
@@ -338,7 +338,7 @@ impl<P: Plan> Lookup<P> {
         }
         let mut at = 0;
         loop {
-            at = self.first(State::Named, self.want() + P::Overlay::ALPHA, at)?;
+            at = self.first(State::Named, self.want() + P::Overlay::alpha(), at)?;
             let contact = self.candidates.get(at)?.contact;
             if self.may_ping(&contact, &counts) {
                 return self.ping(at);

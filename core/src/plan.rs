@@ -16,10 +16,10 @@ use crate::dht::{Asked, Cached, Notice, Op, Recent, Reply, Shard, Share, Value, 
 use crate::id::{NodeId, UserId};
 use crate::lookup::Candidate;
 use crate::overlay::chord::Chord;
-use crate::overlay::kademlia::Kademlia;
 #[cfg(feature = "alloc")]
 use crate::overlay::kademlia::Noted;
-use crate::overlay::{Entry, Overlay, Silent, Spare};
+use crate::overlay::kademlia::{Kademlia, Plain};
+use crate::overlay::{Entry, Overlay, Silent, Spare, Usual};
 use crate::records;
 use crate::rpc::{Pending, Unreached};
 use crate::timeline::errands::Errand;
@@ -188,17 +188,18 @@ pub trait Plan: Sized + 'static {
     const READ_POSTS_MAX: u16;
 }
 
-/// The contacts of a board that is in a network of Kademlia nodes.
-pub type BoardTable = Kademlia<Fixed<Entry, 40>, Fixed<Spare, 1>, Fixed<Silent, 2>>;
+/// The contacts of a board that is in a network of Kademlia nodes. `W`, here as below: how wide that is.
+pub type BoardTable<W = Usual> =
+    Kademlia<Fixed<Entry, 40>, Fixed<Spare, 1>, Fixed<Silent, 2>, Plain, W>;
 /// The contacts of a board that is in a network of Chord nodes.
-pub type BoardRing = Chord<Fixed<Entry, 39>, Fixed<Silent, 2>>;
+pub type BoardRing<W = Usual> = Chord<Fixed<Entry, 39>, Fixed<Silent, 2>, W>;
 /// The contacts of a server that is in a network of Kademlia nodes.
 #[cfg(feature = "alloc")]
-pub type ServerTable =
-    Kademlia<Grown<Entry, 5_120>, Grown<Spare, 128>, Grown<Silent, 256>, Noted<5_120>>;
+pub type ServerTable<W = Usual> =
+    Kademlia<Grown<Entry, 5_120>, Grown<Spare, 128>, Grown<Silent, 256>, Noted<5_120>, W>;
 /// The contacts of a server that is in a network of Chord nodes: 20 successors, 8 predecessors, and up to 256 fingers.
 #[cfg(feature = "alloc")]
-pub type ServerRing = Chord<Grown<Entry, 320>, Grown<Silent, 256>>;
+pub type ServerRing<W = Usual> = Chord<Grown<Entry, 320>, Grown<Silent, 256>, W>;
 
 /// Everything in place, no allocator: for boards with 64 KiB of RAM.
 ///

@@ -544,7 +544,7 @@ fn a_ring_and_a_table_of_one_network_name_do_not_speak_to_each_other() {
     let mut ring = join(1);
     let mut table = started::<Server>(2, "45.0.0.1:7827");
     assert_eq!(table.network(), NETWORK, "Kademlia's is the name's alone");
-    assert_eq!(ring.network(), NETWORK.marked(ServerRing::MARK));
+    assert_eq!(ring.network(), NETWORK.marked(<ServerRing>::MARK));
     assert_ne!(ring.network(), table.network());
     ring.join(NOW, at_b, Owner::Timeline(1), WITHIN_MS).unwrap();
     table

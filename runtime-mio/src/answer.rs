@@ -15,7 +15,7 @@ use strandline_core::name::{
 use strandline_core::output::{
     ChosenBy, CommandError, Event, Outcome, Person, QueryId, Relation, Unreached, Via,
 };
-use strandline_core::overlay::{Overlay, REPLICATION};
+use strandline_core::overlay::Overlay;
 use strandline_core::plan::{Plan, Server};
 
 use crate::command::Command;
@@ -423,9 +423,10 @@ fn nearest(key: &Key, gathered: &Gathered, me: &Myself, trace: bool) -> Vec<Valu
     };
     let mut nodes = gathered.contacts.clone();
     nodes.push(myself);
-    nodes.sort_by_key(|node| <<Server as Plan>::Overlay as Overlay>::distance(key, &node.id));
+    type Contacts = <Server as Plan>::Overlay;
+    nodes.sort_by_key(|node| Contacts::distance(key, &node.id));
     if !trace {
-        nodes.truncate(REPLICATION);
+        nodes.truncate(Contacts::replication());
     }
     let node = |node: &Contact| {
         json!({

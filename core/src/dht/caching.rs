@@ -13,7 +13,7 @@ use core::marker::PhantomData;
 use crate::addr::{Source, source_of};
 use crate::bounded::{BlobId, Blobs, Handle, List};
 use crate::id::Key;
-use crate::overlay::{K, Overlay, REPLICATION};
+use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::records::{Offer, PutError, REMAINING_MIN_MS, remaining_ms};
 use crate::rpc::{Repeat, Tag};
@@ -26,7 +26,7 @@ use crate::wire::record::{Copy as RecordCopy, Kind, Kinds, Record};
 use super::Dht;
 use super::ops::Job;
 
-/// How long the nodes next to the holders keep a copy at most, in ms. It halves with every [`K`] nodes between.
+/// How long the nodes next to the holders keep a copy at most, in ms. It halves with every k nodes between.
 pub const COPY_MAX_MS: u64 = 30 * 60 * 1_000;
 /// The time in which the count of those who ask for something halves, in ms.
 pub const HALF_MS: u64 = 5 * 1_000;
@@ -34,8 +34,9 @@ pub const HALF_MS: u64 = 5 * 1_000;
 pub const POPULAR: u16 = 8;
 /// One source may bring one in so many of the copies.
 const SOURCE_SHARE: usize = 16;
-/// The farthest that nodes between are counted: no copy lives on behind that.
-const BETWEEN_MAX: usize = K * (COPY_MAX_MS / REMAINING_MIN_MS).ilog2() as usize + K;
+/// How often a copy's time can halve: the farthest that nodes between are counted, in multiples of k. No copy lives on
+/// behind that.
+const HALVINGS_MAX: usize = (COPY_MAX_MS / REMAINING_MIN_MS).ilog2() as usize + 1;
 
 /// A copy of a value; opaque, named by memory plans alone.
 #[derive(Clone, Debug)]
@@ -177,10 +178,11 @@ impl<P: Plan> Dht<P> {
             .to_socket_addr()
             .map(source_of)
             .unwrap_or_default();
+        let (k, replication) = (P::Overlay::k(), P::Overlay::replication());
         let nearer = self
             .overlay
-            .nearer_than_own(&key, REPLICATION + BETWEEN_MAX);
-        let Some(between) = nearer.checked_sub(REPLICATION) else {
+            .nearer_than_own(&key, replication + HALVINGS_MAX * k);
+        let Some(between) = nearer.checked_sub(replication) else {
             return self.offer(&Offer {
                 record,
                 depth: 0,
@@ -194,7 +196,7 @@ impl<P: Plan> Dht<P> {
             // One copy of an immutable value is as good as another, and none is to live longer for a second one.
             return Ok(());
         }
-        let told_ms = told_ms.min(COPY_MAX_MS >> (between / K));
+        let told_ms = told_ms.min(COPY_MAX_MS >> (between / k));
         let kept = self.keep_copy(&record, source, told_ms);
         if let Err(error) = kept {
             self.dropped.count(error.rule());

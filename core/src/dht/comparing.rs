@@ -59,7 +59,7 @@ impl<P: Plan> Dht<P> {
     /// hold it take it: some that seem nearer are perhaps dead.
     fn takes_more(&self, location: &Key, count: usize) -> bool {
         count < P::RECORDS_PER_LOCATION
-            && self.overlay.nearer_than_own(location, P::Overlay::NEAR) < P::Overlay::NEAR
+            && self.overlay.nearer_than_own(location, P::Overlay::near()) < P::Overlay::near()
     }
 }
 

@@ -9,7 +9,7 @@ use core::net::SocketAddr;
 use crate::bounded::{BlobId, Blobs, Handle, List};
 use crate::id::{ID_BYTES, Key, NodeId, UserId};
 use crate::output::{Event, Message, Outcome, QueryId};
-use crate::overlay::{K, Neighbour, Overlay, Responsibility};
+use crate::overlay::{Neighbour, Overlay, Responsibility};
 use crate::plan::Plan;
 use crate::rules::Rule;
 use crate::wire::datagram::Contact;
@@ -146,7 +146,11 @@ impl<P: Plan> Dht<P> {
         let visit = self.op_visit(op)?;
         let visit = self.visits.get_mut(visit)?;
         let told = usize::from(visit.told);
-        let candidate = visit.lookup.answered_ones().take(K).nth(told)?;
+        let candidate = visit
+            .lookup
+            .answered_ones()
+            .take(P::Overlay::k())
+            .nth(told)?;
         visit.told += 1;
         Some((candidate.contact, candidate.hops))
     }

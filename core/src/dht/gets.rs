@@ -9,7 +9,7 @@ use core::marker::PhantomData;
 use crate::bounded::{BlobId, Blobs, Handle, List};
 use crate::id::{ID_BYTES, UserId, extend_prefix};
 use crate::lookup::{Said, State};
-use crate::overlay::REPLICATION;
+use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::rpc::Tag;
 use crate::rules::Rule;
@@ -18,7 +18,7 @@ use crate::wire::record::{Kind, Record};
 use super::ops::{Get, Job, OpResult, Owner};
 use super::values::is_asked_for;
 use super::visits::DEPTH_MAX;
-use super::{Dht, QUORUM};
+use super::{Dht, quorum};
 
 /// How many locations one get reads at a time.
 pub const VISITS_AT_ONCE: u16 = 8;
@@ -188,8 +188,9 @@ impl<P: Plan> Dht<P> {
         let full = full + usize::from(visit.spilled);
         // A writer goes to the shards only where fewer than a quorum of the nearest took its record. One holder with
         // little room, or one that lies, does not make every reader visit sixteen places more.
-        let deeper =
-            full > 0 && answered.min(REPLICATION).saturating_sub(full) <= usize::from(QUORUM);
+        let deeper = full > 0
+            && answered.min(P::Overlay::replication()).saturating_sub(full)
+                <= usize::from(quorum::<P>());
         let (op_handle, depth, prefix) = (visit.op, visit.depth, visit.prefix);
         self.visits.discard(handle);
         let Some(op) = self.ops.get_mut(op_handle) else {
@@ -201,7 +202,7 @@ impl<P: Plan> Dht<P> {
             get.answered = u16::try_from(answered).unwrap_or(u16::MAX);
         }
         // Fewer than a quorum are enough only where there are no more.
-        get.complete &= answered >= usize::from(QUORUM) || !silent;
+        get.complete &= answered >= usize::from(quorum::<P>()) || !silent;
         if deeper && !get.frontier.push(depth, prefix) {
             get.complete = false;
         }

@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 
 use crate::bounded::{Handle, List};
 use crate::id::{Key, NodeId};
-use crate::overlay::{Entry, Overlay, REPLICATION};
+use crate::overlay::{Entry, Overlay};
 use crate::plan::Plan;
 use crate::records::Held;
 use crate::rpc::{Peer, Repeat, Tag};
@@ -196,16 +196,17 @@ impl<P: Plan> Dht<P> {
         let known = nearest.iter().filter_map(|&at| self.overlay.at(at));
         let before = known.filter(|e| e.contact.id != *newcomer && !nearer(&e.contact.id));
         let before = before.count() + usize::from(!nearer(&self.id));
-        (before < REPLICATION).then(|| entry.peer())
+        (before < P::Overlay::replication()).then(|| entry.peer())
     }
 
     /// The node that becomes one of the nearest to a location when this one goes, if that is one.
     fn next_in_line(&self, location: &Key) -> Option<Peer> {
-        if self.overlay.nearer_than_own(location, REPLICATION) >= REPLICATION {
+        let replication = P::Overlay::replication();
+        if self.overlay.nearer_than_own(location, replication) >= replication {
             return None;
         }
         let nearest = self.overlay.nearest(location);
-        let place = *nearest.get(REPLICATION - 1)?;
+        let place = *nearest.get(replication - 1)?;
         self.overlay.at(place).map(Entry::peer)
     }
 }

@@ -63,10 +63,15 @@ use joining::Joining;
 use observed::Observed;
 use repair::Repair;
 
-/// How many holders have to take a record for it to be stored, if as many can be reached.
+/// How many holders usually have to take a record for it to be stored, if as many can be reached.
 pub const QUORUM: u8 = 5;
 
 const _: () = assert!((QUORUM as usize) <= REPLICATION);
+
+/// How many they are: all, where fewer than [`QUORUM`] hold a record.
+pub(crate) fn quorum<P: Plan>() -> u8 {
+    u8::try_from(P::Overlay::replication()).map_or(QUORUM, |replication| QUORUM.min(replication))
+}
 
 /// A node of the distributed hash table, without a timeline.
 ///

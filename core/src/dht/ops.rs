@@ -7,7 +7,7 @@
 use crate::bounded::{BlobId, Blobs, Handle, List};
 use crate::id::{ID_BYTES, Key, NodeId, UserId};
 use crate::output::{Busy, Recipient};
-use crate::overlay::{K, Overlay, REPLICATION};
+use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::time::{Instant, earliest};
 use crate::wire::record::{Kind, Kinds, Signed};
@@ -15,7 +15,7 @@ use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX};
 
 use super::gets::Frontier;
 use super::messages::Letter;
-use super::{Dht, QUORUM};
+use super::{Dht, quorum};
 
 /// Longest time that an operation may take, in ms; a longer wish counts as this.
 pub const WITHIN_MAX_MS: u32 = 10 * 60 * 1_000;
@@ -61,7 +61,7 @@ pub enum OpResult {
     Left,
     /// `find`: how many of the nearest answered.
     Found {
-        /// At most [`K`].
+        /// At most k, see [`Overlay::k`].
         count: u32,
         /// The lookup ended by itself, not by its deadline.
         complete: bool,
@@ -79,7 +79,7 @@ pub enum OpResult {
     Put {
         /// Holders that took it, this node included; 0 of a [`replace`](Dht::replace) that met another writer's.
         accepted: u8,
-        /// How many were needed: [`QUORUM`], or as many as could be reached.
+        /// How many were needed: [`QUORUM`](super::QUORUM), or as many as hold a record or could be reached.
         wanted: u8,
         /// The highest sequence of a record in its place that is newer, or as new, and that somebody holds and proved.
         older: Option<u64>,
@@ -205,7 +205,7 @@ impl Tally {
 
 impl Put {
     /// The result, as far as it is known.
-    pub(super) fn result(&self) -> OpResult {
+    pub(super) fn result<P: Plan>(&self) -> OpResult {
         let Tally {
             mut accepted, full, ..
         } = self.tally;
@@ -214,7 +214,7 @@ impl Put {
             accepted = 0;
         }
         let reached = self.tally.settled().saturating_add(self.tally.busy);
-        let wanted = QUORUM.min(reached.max(1));
+        let wanted = quorum::<P>().min(reached.max(1));
         OpResult::Put {
             accepted,
             wanted,
@@ -564,7 +564,7 @@ impl<P: Plan> Dht<P> {
                     complete: false,
                 }
             }
-            Job::Put(put) => put.result(),
+            Job::Put(put) => put.result::<P>(),
             Job::Send(_) => OpResult::TimedOut,
             Job::Leave(_) => OpResult::Left,
             Job::Done(result) => *result,
@@ -577,7 +577,9 @@ impl<P: Plan> Dht<P> {
 
     pub(super) fn found_count(&self, op: Handle) -> u32 {
         let visit = self.op_visit(op).and_then(|visit| self.visits.get(visit));
-        let count = visit.map_or(0, |visit| visit.lookup.answered_ones().take(K).count());
+        let count = visit.map_or(0, |visit| {
+            visit.lookup.answered_ones().take(P::Overlay::k()).count()
+        });
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
@@ -587,6 +589,6 @@ impl<P: Plan> Dht<P> {
         others
             .filter(|id| self.overlay.is_nearer(location, id, &own))
             .count()
-            < REPLICATION
+            < P::Overlay::replication()
     }
 }

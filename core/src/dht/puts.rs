@@ -5,7 +5,7 @@
 
 use crate::bounded::{Blobs, Handle};
 use crate::lookup::{Candidate, State};
-use crate::overlay::REPLICATION;
+use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::records::{Offer, PutError};
 use crate::rpc::Tag;
@@ -73,7 +73,7 @@ impl<P: Plan> Dht<P> {
             };
             let working = |c: &&Candidate| c.state == State::Working;
             let under_way = visit.lookup.candidates().iter().filter(working).count();
-            let enough = usize::from(put.tally.settled()) + under_way >= REPLICATION;
+            let enough = usize::from(put.tally.settled()) + under_way >= P::Overlay::replication();
             let next = visit
                 .lookup
                 .takers()
@@ -103,7 +103,7 @@ impl<P: Plan> Dht<P> {
         };
         op.visits = op.visits.saturating_sub(1);
         let Job::Put(put) = &mut op.job else { return };
-        let result = put.result();
+        let result = put.result::<P>();
         match result {
             OpResult::Put {
                 full: true,

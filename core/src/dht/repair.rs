@@ -12,7 +12,7 @@
 use crate::addr::{PackedAddr, source_of};
 use crate::bounded::List;
 use crate::id::{Key, NodeId};
-use crate::overlay::{Change, Overlay, REPLICATION};
+use crate::overlay::{Change, Overlay, REPLICATION_MIN};
 use crate::plan::Plan;
 use crate::records::{Held, Offer, RecordId};
 use crate::rpc::{Repeat, Tag};
@@ -34,9 +34,9 @@ pub const SOON_MS: u64 = 6_000;
 const SOON_JITTER_PERCENT: u32 = 60;
 /// A changed neighbourhood does not begin a round sooner than this after the last one, in ms.
 pub const REST_MS: u64 = 30 * 1_000;
-/// So many that came or vanished among the nearest [`K`](crate::overlay::K) are a changed neighbourhood. Each newcomer
-/// alone is handed its records over, and where one vanished the gaps alone are filled.
-pub const CHANGES: u8 = 10;
+/// Of the k nearest, one in so many that came or vanished are a changed neighbourhood. Each newcomer alone is handed its
+/// records over, and where one vanished the gaps alone are filled.
+pub const CHANGES_SHARE: usize = 2;
 /// How many of the farthest holders of a record are asked about it when one vanished: they may be new.
 const LAST: usize = 2;
 /// How soon after that a round begins that is only about records whose place the newcomer took, in ms.
@@ -50,7 +50,8 @@ pub const AT_ONCE: u8 = 2;
 /// Records that have less than this left are not worth it, in ms.
 pub const WORTH_MS: u64 = 60 * 1_000;
 
-const _: () = assert!(GIVERS < REPLICATION - 1 && LAST < REPLICATION);
+// Those that give are told apart from all other holders by their number, and are not the last.
+const _: () = assert!(GIVERS < REPLICATION_MIN - 1 && GIVERS + LAST <= REPLICATION_MIN);
 const _: () = assert!(WINDOW == u64::BITS as usize);
 // The windows of the largest store can be counted, and the one after the last.
 const _: () = assert!((1 << 16) / WINDOW < u16::MAX as usize);
@@ -219,7 +220,7 @@ impl<P: Plan> Dht<P> {
         let mut near = nearest.iter().filter_map(|&at| self.overlay.at(at));
         let near = near.any(|entry| entry.contact.addr == *addr);
         self.repair.changes = self.repair.changes.saturating_add(u8::from(near));
-        if self.repair.changes >= CHANGES {
+        if usize::from(self.repair.changes) >= P::Overlay::k() / CHANGES_SHARE {
             self.repair_soon();
         }
     }
@@ -393,8 +394,9 @@ impl<P: Plan> Dht<P> {
     /// far as it knows. When nearer ones came and it is not among them any more, the very nearest two, who tell the
     /// others.
     fn others_at(&self, location: &Key) -> usize {
-        if self.overlay.nearer_than_own(location, REPLICATION) < REPLICATION {
-            REPLICATION - 1
+        let replication = P::Overlay::replication();
+        if self.overlay.nearer_than_own(location, replication) < replication {
+            replication - 1
         } else {
             GIVERS
         }

@@ -8,7 +8,7 @@ use crate::addr::PackedAddr;
 use crate::bounded::{Blobs, Handle, List};
 use crate::id::{Key, NodeId};
 use crate::lookup::{Candidate, Lookup, Said, State};
-use crate::overlay::{K, Overlay};
+use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::records::{AGE_MAX_MS, RecordId, remaining_ms};
 use crate::rpc::{Pending, Rtt, Tag};
@@ -356,7 +356,7 @@ impl<P: Plan> Dht<P> {
             .answered(&from.addr, datagram.token)
             .unwrap_or(0)
             .saturating_add(1);
-        for contact in Contact::iter(contacts).take(K) {
+        for contact in Contact::iter(contacts).take(P::Overlay::k()) {
             if contact.id == from.id && contact.addr.is_none() {
                 named_itself = true;
                 if P::Overlay::RING

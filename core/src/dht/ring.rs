@@ -8,7 +8,7 @@ use crate::addr::{PackedAddr, subnet_of};
 use crate::bounded::{Fixed, Handle, List};
 use crate::id::Key;
 use crate::lookup::{Lookup, PINGS_PER_SUBNET, Patience};
-use crate::overlay::{Heard, K, Overlay};
+use crate::overlay::{Heard, Overlay, Width};
 use crate::plan::Plan;
 use crate::rpc::{Peer, Repeat, Tag};
 use crate::rules::Rule;
@@ -100,7 +100,7 @@ impl<P: Plan> Dht<P> {
     /// Where a lookup knows of no other to ask in its place, that is still better than nothing.
     pub(super) fn is_newcomer(&self) -> bool {
         P::Overlay::RING
-            && P::Overlay::ALPHA > 1
+            && <P::Overlay as Overlay>::Width::named_far() > 1
             && !self.overlay.is_responsible(&self.own_key())
             && self
                 .ops
@@ -135,7 +135,7 @@ impl<P: Plan> Dht<P> {
             Repeat::Once
         };
         let mut subnets: Fixed<u16, NAMED_PINGS_MAX> = Fixed::EMPTY;
-        for contact in Contact::iter(contacts).take(K) {
+        for contact in Contact::iter(contacts).take(P::Overlay::k()) {
             if contact
                 == (Contact {
                     addr: PackedAddr::NONE,

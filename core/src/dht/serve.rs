@@ -273,8 +273,9 @@ impl<P: Plan> Dht<P> {
                 dropped.count(Rule::Full);
             }
         };
-        let near =
-            |location: &Key| overlay.nearer_than_own(location, P::Overlay::NEAR) < P::Overlay::NEAR;
+        let near = |location: &Key| {
+            overlay.nearer_than_own(location, P::Overlay::near()) < P::Overlay::near()
+        };
         let lost = |key| notify(Notice::KeyLost(key));
         // What comes from this node itself is `Signed`, see `begin_put`.
         let network = offer.source.is_some().then_some(self.network);
@@ -329,7 +330,8 @@ impl<P: Plan> Dht<P> {
             ),
             Answer::Nodes { target } => {
                 let mut contacts = [0; K * CONTACT_LEN];
-                let contacts = self.write_contacts(&target, &observed, false, &mut contacts);
+                let room = contacts.get_mut(..P::Overlay::k() * CONTACT_LEN)?;
+                let contacts = self.write_contacts(&target, &observed, false, room);
                 let (more, spilled, records) = (false, false, &[][..]);
                 self.seal(
                     reply,

@@ -8,7 +8,7 @@ use crate::addr::is_local;
 use crate::bounded::{Blobs, Handle, List};
 use crate::id::{Key, UserId};
 use crate::lookup::{Lookup, Patience, Said, State, Step};
-use crate::overlay::{K, Overlay, REPLICATION};
+use crate::overlay::{Overlay, REPLICATION_MIN};
 use crate::plan::Plan;
 use crate::rpc::{Peer, Repeat, Tag};
 use crate::wire::datagram::Contact;
@@ -23,9 +23,12 @@ pub const DEPTH_MAX: u8 = 8;
 /// How many nodes a message's lookup has to hear of before the nearest is believed to be that.
 const SEND_WANT: usize = 3;
 
-/// How many nodes a lookup that fills a bucket ends with. Each names [`K`], most of which lie in the bucket. Where [`K`]
-/// are all there are, they are all asked, so that no dead one stays.
+/// How many nodes a lookup that fills a bucket ends with. Each names k, most of which lie in the bucket. Where k are all
+/// there are, they are all asked, so that no dead one stays.
 const REFRESH_WANT: usize = 4;
+
+// No lookup wants more than the least k.
+const _: () = assert!(SEND_WANT <= REPLICATION_MIN && REFRESH_WANT <= REPLICATION_MIN);
 
 /// One location of an operation; opaque, named by memory plans alone.
 pub struct Visit<P: Plan> {
@@ -99,18 +102,19 @@ impl<P: Plan> Dht<P> {
     /// Starts the next visit of an operation that waits for one; false when it does not wait any more.
     #[inline(never)]
     pub(super) fn start_visit(&mut self, handle: Handle) -> bool {
-        let small = self.overlay.entries().len() <= K;
+        let k = P::Overlay::k();
+        let small = self.overlay.entries().len() <= k;
         let own = self.own_key();
         let Some(op) = self.ops.get_mut(handle) else {
             return false;
         };
-        let near = if small { K } else { REPLICATION };
+        let near = if small { k } else { P::Overlay::replication() };
         let mut place = (0, 0);
         let want = match &mut op.job {
             // The owner alone: it is the finger.
             Job::Refresh if P::Overlay::RING => 1,
             Job::Refresh if op.target != own && !small => REFRESH_WANT,
-            Job::Join(_) | Job::Refresh | Job::Find => K,
+            Job::Join(_) | Job::Refresh | Job::Find => k,
             Job::Get(get) => {
                 match get.frontier.pop() {
                     Some(next) => place = next,
@@ -347,12 +351,12 @@ impl<P: Plan> Dht<P> {
         let Some(visit) = self.visits.get(handle) else {
             return false;
         };
-        let all_were_seen = visit.lookup.want() >= K && !visit.lookup.is_full();
+        let all_were_seen = visit.lookup.want() >= P::Overlay::k() && !visit.lookup.is_full();
         if visit.widened || all_were_seen {
             return false;
         }
         if let Some(visit) = self.visits.get_mut(handle) {
-            visit.lookup.widen(K);
+            visit.lookup.widen(P::Overlay::k());
             (visit.working, visit.widened) = (false, true);
         }
         self.add_own_contacts(handle);

@@ -6,8 +6,9 @@ use alloc::collections::BTreeSet;
 use core::net::SocketAddr;
 
 use super::*;
-use crate::overlay::ALPHA;
-use crate::plan::{Board, Server};
+use crate::crypto::Ed25519;
+use crate::overlay::{ALPHA, Width};
+use crate::plan::{Board, Server, ServerTable};
 
 const TARGET: Key = Key::ZERO;
 const OWN: NodeId = NodeId::from_bytes([0xee; 32]);
@@ -96,9 +97,24 @@ fn with_nobody_to_ask_it_is_finished() {
     assert!(lookup.is_finished(&OWN) && lookup.answered_ones().count() == 0);
 }
 
+/// As usual, but for two questions at a time.
+#[derive(Clone, Debug)]
+struct TwoAtOnce;
+
+impl Width for TwoAtOnce {
+    fn alpha() -> usize {
+        2
+    }
+}
+
 #[test]
 fn at_most_alpha_questions_are_under_way_and_a_late_one_is_not_waited_for() {
-    let mut lookup = lookup::<Server>(8);
+    fill_up::<Server>(ALPHA);
+    fill_up::<Server<Ed25519, ServerTable<TwoAtOnce>>>(2);
+}
+
+fn fill_up<P: Plan>(alpha: usize) {
+    let mut lookup = lookup::<P>(8);
     for n in 1..=10 {
         lookup.add_named(contact(n), 0);
     }
@@ -108,7 +124,7 @@ fn at_most_alpha_questions_are_under_way_and_a_late_one_is_not_waited_for() {
         assert_eq!(lookup.candidates()[usize::from(n) - 1].state, State::Pinged);
         lookup.pinged(&contact(n), [1; 8], Rtt::UNKNOWN);
     }
-    let under_way = |lookup: &Lookup<Server>| {
+    let under_way = |lookup: &Lookup<P>| {
         lookup
             .candidates()
             .iter()
@@ -116,10 +132,10 @@ fn at_most_alpha_questions_are_under_way_and_a_late_one_is_not_waited_for() {
             .count()
     };
     while lookup.next(&OWN, all_count).is_some() {}
-    assert_eq!(under_way(&lookup), ALPHA);
+    assert_eq!(under_way(&lookup), alpha);
     lookup.late(&contact(1).addr);
     assert!(matches!(lookup.next(&OWN, all_count), Some(Step::Ask(_))));
-    assert_eq!(under_way(&lookup), ALPHA);
+    assert_eq!(under_way(&lookup), alpha);
     // Its answer still counts.
     assert_eq!(lookup.answered(&contact(1).addr, NO_TOKEN), Some(0));
     assert_eq!(lookup.candidates()[0].state, State::Answered);
@@ -295,7 +311,7 @@ fn widening_goes_on_with_those_that_were_not_asked() {
     assert!((9..=20).all(|n| more.contains(&contact(n).addr) || over.contains(&contact(n).addr)));
 }
 
-type OnRing = Server<crate::crypto::Ed25519, crate::plan::ServerRing>;
+type OnRing = Server<Ed25519, crate::plan::ServerRing>;
 
 /// A ring of a hundred nodes, 500 apart from 500 on, where each names two successors and the nodes at powers of two
 /// behind it that are before the target. Returns whom a lookup by the node at 500 asked, in order.

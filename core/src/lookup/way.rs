@@ -67,7 +67,7 @@ impl<P: Plan> Lookup<P> {
         counts: &impl Fn(&Contact) -> bool,
     ) -> OnWay {
         let is_ready = self.candidates.get(stop).map(|c| c.state) == Some(State::Ready);
-        if is_ready && self.under_way(State::Asked) < P::Overlay::ALPHA {
+        if is_ready && self.under_way(State::Asked) < P::Overlay::alpha() {
             return self.ask(stop).map_or(OnWay::Wait, OnWay::Do);
         }
         if self.under_way(State::Pinged) >= PINGS_AHEAD {

@@ -17,14 +17,68 @@ use crate::rpc::{Peer, Rtt};
 use crate::time::Instant;
 use crate::wire::datagram::{Contact, NO_TOKEN, Token};
 
-/// How many contacts a reply names and a lookup ends with: the paper's k.
+/// The usual k, and the largest: a reply has no room for more contacts.
 pub const K: usize = 20;
-/// How many questions of a lookup are under way at once: the paper's α.
+/// The usual α.
 pub const ALPHA: usize = 3;
-/// How many nodes hold a record.
+/// How many nodes usually hold a record.
 pub const REPLICATION: usize = 8;
+/// The fewest that may, and so the least k: two hand a record on, and two more can lack it.
+pub const REPLICATION_MIN: usize = 4;
 
-const _: () = assert!(REPLICATION <= K);
+const _: () =
+    assert!(REPLICATION_MIN <= REPLICATION && REPLICATION <= K && ALPHA <= REPLICATION_MIN);
+
+/// How wide a network is: how many nodes its replies name, its lookups ask, its records lie with. Everything has its usual
+/// value here.
+///
+/// All nodes of a network have the same widths. So they belong to the type of an overlay, and take no place in a node; that
+/// they are functions costs nothing either, and lets a simulator have them from its command line. They may not change while
+/// a node lives. What lies outside its limits counts as the nearest number within, see [`Overlay::k`].
+pub trait Width: 'static {
+    /// The papers' k: how many contacts a reply names, a lookup ends with, a bucket holds, and how long a list of successors
+    /// is. [`REPLICATION_MIN`] to [`K`].
+    fn k() -> usize {
+        K
+    }
+
+    /// The paper's α: how many questions of a lookup are under way at once. 1 to k: it is the k nearest that are asked.
+    fn alpha() -> usize {
+        ALPHA
+    }
+
+    /// How many nodes hold a record: [`REPLICATION_MIN`] to k.
+    fn replication() -> usize {
+        REPLICATION
+    }
+
+    /// On a ring, the length of the successor list, where the plan has places for twice as many: one at least.
+    fn successors() -> usize {
+        Self::k()
+    }
+
+    /// On a ring, how many nodes at a key or behind it a reply names, where those before it are named too: one at least, and
+    /// not more than in all.
+    fn named_behind() -> usize {
+        chord::behind_key(Self::k())
+    }
+
+    /// On a ring, how many nodes a reply names in all about a key close behind this node: k at most.
+    fn named() -> usize {
+        Self::k()
+    }
+
+    /// On a ring, how many nodes a reply names about a key that is far: one at least, and k at most.
+    fn named_far() -> usize {
+        chord::BEFORE_FAR_KEY.min(Self::k())
+    }
+}
+
+/// The usual [`Width`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Usual;
+
+impl Width for Usual {}
 
 /// A contact and what is known about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,6 +213,9 @@ pub enum Responsibility {
 
 /// Contacts of a node, kept by the rules of one kind of overlay.
 pub trait Overlay: Sized {
+    /// How wide its networks are. Ask for k, α and replication here, where they are within their limits.
+    type Width: Width;
+
     /// No contacts; all zero.
     const EMPTY: Self;
 
@@ -174,12 +231,28 @@ pub trait Overlay: Sized {
     /// certain once the owner answered. Otherwise any node near a key may be asked, and none is special.
     const RING: bool = false;
 
-    /// How many questions of a lookup are under way at once.
-    const ALPHA: usize = ALPHA;
+    /// See [`Width::k`].
+    #[must_use]
+    fn k() -> usize {
+        Self::Width::k().clamp(REPLICATION_MIN, K)
+    }
 
-    /// Of how many of the nearest to a key a node can tell, from its contacts, whether it is one of them:
-    /// [`REPLICATION`] at least.
-    const NEAR: usize;
+    /// See [`Width::alpha`].
+    #[must_use]
+    fn alpha() -> usize {
+        Self::Width::alpha().clamp(1, Self::k())
+    }
+
+    /// See [`Width::replication`].
+    #[must_use]
+    fn replication() -> usize {
+        Self::Width::replication().clamp(REPLICATION_MIN, Self::k())
+    }
+
+    /// Of how many of the nearest to a key a node can tell, from its contacts, whether it is one of them: at least of as
+    /// many as hold a record.
+    #[must_use]
+    fn near() -> usize;
 
     /// How far `id` is from `key`: of all nodes the nearest ones hold what lies there.
     fn distance(key: &Key, id: &NodeId) -> Distance;
@@ -198,7 +271,7 @@ pub trait Overlay: Sized {
     /// The contact with this id.
     fn find(&self, id: &NodeId) -> Option<&Entry>;
 
-    /// The contacts nearest to `target`, at most [`K`], nearest first.
+    /// The contacts nearest to `target`, at most k, nearest first.
     fn nearest(&self, target: &Key) -> Nearest;
 
     /// The contacts with which a lookup of `target` begins, and which a reply about it names, the most useful first.

@@ -6,10 +6,10 @@
 //! that they hold, and the log goes on above the reserved numbers with a gap. Invariant: without any head, nothing is ever
 //! signed; the host decides what then.
 
-use crate::dht::{QUORUM, Verified};
+use crate::dht::{Verified, quorum};
 use crate::id::Key;
 use crate::output::{Damaged, Restored};
-use crate::overlay::K;
+use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::time::Instant;
 use crate::wire::post::PostKind;
@@ -142,7 +142,7 @@ impl Recovery {
         let news = [Kind::Head, Kind::Follow];
         let kinds = match self.stage {
             Stage::Home => Kinds::of(&news),
-            Stage::Lost if self.contacts < K && now < self.settled_at => {
+            Stage::Lost if self.contacts < P::Overlay::k() && now < self.settled_at => {
                 self.due = Some(self.settled_at);
                 return None;
             }
@@ -225,7 +225,7 @@ impl Recovery {
         }
         // This node answers too, with nothing.
         let known = self.contacts.saturating_add(1);
-        let enough = usize::from(answered) >= known.min(usize::from(QUORUM));
+        let enough = usize::from(answered) >= known.min(usize::from(quorum::<P>()));
         if !enough || self.heads == 0 {
             self.rounds = self.rounds.saturating_add(u8::from(enough));
             self.due = Some(now.after_ms(RETRY_MS));

@@ -3,6 +3,7 @@
 use strandline_core::addr::PackedAddr;
 use strandline_core::id::UserId;
 use strandline_core::name::Name;
+use strandline_core::overlay::REPLICATION;
 
 use super::*;
 use crate::command::NamedKey;

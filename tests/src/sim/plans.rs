@@ -7,8 +7,8 @@ use std::fmt;
 
 use strandline_core::bounded::Grown;
 use strandline_core::crypto::Ed25519;
-use strandline_core::overlay::chord::{Chord, Width};
-use strandline_core::overlay::{self, Entry, Silent};
+use strandline_core::overlay::chord::Chord;
+use strandline_core::overlay::{self, Entry, Silent, Width};
 use strandline_core::plan::{Board, BoardRing, Server, ServerRing, ServerTable};
 
 use super::crypto::StandIn;
@@ -33,10 +33,21 @@ pub type SimChordServer = Server<StandIn, ServerRing>;
 pub struct Narrow;
 
 impl Width for Narrow {
-    const SUCCESSORS: usize = 1;
-    const ALPHA: usize = 1;
-    const NAMED_BEHIND: usize = 1;
-    const NAMED_FAR: usize = 1;
+    fn alpha() -> usize {
+        1
+    }
+
+    fn successors() -> usize {
+        1
+    }
+
+    fn named_behind() -> usize {
+        1
+    }
+
+    fn named_far() -> usize {
+        1
+    }
 }
 
 /// A server on such a ring, with stand-in cryptography.

@@ -174,7 +174,7 @@ fn of_node() -> Vec<Seed> {
 fn marked(datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mark = |datagram: &Vec<u8>| {
         let mut datagram = datagram.clone();
-        for (byte, mark) in datagram[1..5].iter_mut().zip(ServerRing::MARK) {
+        for (byte, mark) in datagram[1..5].iter_mut().zip(<ServerRing>::MARK) {
             *byte ^= mark;
         }
         datagram

@@ -26,8 +26,8 @@ use upkeep::Timer;
 
 use super::aside::Aside;
 use super::{
-    ALPHA, Change, Entry, Heard, K, Nearest, Neighbour, Overlay, REPLICATION, Responsibility,
-    Silent, Upkeep, seconds,
+    Change, Entry, Heard, K, Nearest, Neighbour, Overlay, REPLICATION, Responsibility, Silent,
+    Upkeep, Usual, Width, seconds,
 };
 
 /// How often the successor is asked who lies between, in ms: one round of the paper's `stabilize`.
@@ -63,38 +63,29 @@ pub const AGAIN_MS: u64 = 700;
 /// An old address of a contact is pinged when another claims its id, unless it was heard within this time, in
 /// seconds.
 pub const FRESH_S: u32 = 60;
-/// How many nodes before a key a reply names beside those that hold it, of the usual [`Width`].
+/// How many nodes before a key a reply with [`K`] names beside those that hold it; with fewer, as large a share.
 const BEFORE_KEY: usize = 6;
-/// How many nodes before a key a reply names when that is all that this node can tell, of the usual [`Width`].
-const BEFORE_FAR_KEY: usize = 8;
+/// How many nodes before a key a reply usually names when that is all that this node can tell.
+pub(super) const BEFORE_FAR_KEY: usize = 8;
 /// Deviation of every schedule, in percent.
 const JITTER_PERCENT: u32 = 25;
 /// The finger at half the ring.
 const FINGER_MAX: u8 = u8::MAX;
 
 const _: () = assert!(BEFORE_KEY < K && BEFORE_FAR_KEY <= K);
+// However many hold a record, a list of contacts has places for other than predecessors.
+const _: () = assert!(4 * REPLICATION > K + 1);
 const _: () = assert!(PREDECESSOR_SILENT_S as u64 * 1_000 > STABILISE_MS * 5 / 4);
 
-/// How much a ring spends on being robust: all nodes of a network have the same. Everything has its usual value here;
-/// with one of each it is the ring of which the paper gives path lengths.
-pub trait Width: 'static {
-    /// The length of the successor list, where the plan has places for twice as many.
-    const SUCCESSORS: usize = K;
-    /// The paper's α: how many questions of a lookup are under way at once.
-    const ALPHA: usize = ALPHA;
-    /// How many nodes at a key or behind it a reply names, where those before it are named too.
-    const NAMED_BEHIND: usize = K - BEFORE_KEY;
-    /// How many nodes a reply names in all about a key close behind this node.
-    const NAMED: usize = K;
-    /// How many nodes a reply names about a key that is far.
-    const NAMED_FAR: usize = BEFORE_FAR_KEY;
+/// How many of the `k` nodes that a reply names lie at a key or behind it, where those before it are named too.
+pub(super) const fn behind_key(k: usize) -> usize {
+    let before = if k < K {
+        k * BEFORE_KEY / K
+    } else {
+        BEFORE_KEY
+    };
+    k - before
 }
-
-/// The usual [`Width`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Usual;
-
-impl Width for Usual {}
 
 /// What is known of the contact at the end of the list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,15 +126,9 @@ pub struct Chord<L, F, W = Usual> {
 }
 
 impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
+    type Width = W;
+
     const EMPTY: Self = {
-        assert!(
-            W::SUCCESSORS > 0 && W::ALPHA > 0 && W::NAMED_BEHIND > 0 && W::NAMED_FAR > 0,
-            "a ring needs one of each"
-        );
-        assert!(
-            W::NAMED_BEHIND <= W::NAMED && W::NAMED <= K && W::NAMED_FAR <= K,
-            "a reply names no more"
-        );
         assert!(
             L::CAPACITY >= 4 * REPLICATION && L::CAPACITY < u16::MAX as usize,
             "the replicas' holders before and behind, fingers, and places of 16 bits"
@@ -167,9 +152,11 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
     };
     const MARK: [u8; 4] = *b"ring";
     const CAPACITY: usize = L::CAPACITY;
-    const NEAR: usize = REPLICATION;
     const RING: bool = true;
-    const ALPHA: usize = W::ALPHA;
+
+    fn near() -> usize {
+        Self::replication()
+    }
 
     fn distance(key: &Key, id: &NodeId) -> Distance {
         Distance::clockwise(key.as_bytes(), id.as_bytes())
@@ -190,7 +177,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
     fn nearest(&self, target: &Key) -> Nearest {
         let (at, len) = (self.first_at(target), self.entries.len());
         let mut nearest = Nearest::EMPTY;
-        append(&mut nearest, (at..len).chain(0..at), K);
+        append(&mut nearest, (at..len).chain(0..at), Self::k());
         nearest
     }
 
@@ -198,25 +185,29 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
     /// there: those before it alone, the closest first (the paper's `closest_preceding_node`).
     fn towards(&self, target: &Key) -> Nearest {
         let (at, len) = (self.first_at(target), self.entries.len());
-        let before_own = len.saturating_sub(Self::PREDECESSORS);
-        let after_own = len.min(Self::SUCCESSORS);
+        let before_own = len.saturating_sub(Self::predecessors());
+        let after_own = len.min(Self::successors());
         let mut towards = Nearest::EMPTY;
         let before = (0..at).rev();
         if at < after_own {
             let end = if len > after_own { after_own } else { len };
-            append(&mut towards, at..end, W::NAMED_BEHIND);
+            append(&mut towards, at..end, W::named_behind());
             append(
                 &mut towards,
                 before.chain((before_own.max(end)..len).rev()),
-                W::NAMED,
+                W::named(),
             );
             // A ring of which this node knows every other: they all come behind any key.
-            append(&mut towards, at..end, W::NAMED);
+            append(&mut towards, at..end, W::named());
         } else if at > before_own || at == len {
-            append(&mut towards, (at..len).chain(0..after_own), K - BEFORE_KEY);
-            append(&mut towards, before, K);
+            append(
+                &mut towards,
+                (at..len).chain(0..after_own),
+                behind_key(Self::k()),
+            );
+            append(&mut towards, before, Self::k());
         } else {
-            append(&mut towards, before, W::NAMED_FAR);
+            append(&mut towards, before, W::named_far());
         }
         towards
     }
@@ -303,7 +294,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
             self.predecessor = Predecessor::Known;
         }
         let (at, len) = (self.first_at(key), self.entries.len());
-        let is_before = at < len && at + Self::PREDECESSORS >= len;
+        let is_before = at < len && at + Self::predecessors() >= len;
         let silent_s = seconds(now).saturating_sub(last.seen_s);
         (is_before && silent_s >= RECHECK_S).then(|| last.peer())
     }
@@ -400,7 +391,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
         }
         let len = self.entries.len();
         // The predecessor, and the successors that hold what this node owns.
-        let holders = Self::SUCCESSORS.min(REPLICATION - 1);
+        let holders = Self::successors().min(Self::replication() - 1);
         let is_near = |place: usize| place + 1 == len || place < holders;
         let mut entries = self.entries.iter().enumerate();
         let gone = entries.clone().find(|(at, e)| e.neighbour && !is_near(*at));

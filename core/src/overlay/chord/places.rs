@@ -5,21 +5,24 @@
 
 use crate::bounded::List;
 use crate::id::{Distance, Key, NodeId};
-use crate::overlay::{Entry, REPLICATION, Silent};
+use crate::overlay::{Entry, Overlay, Silent, Width};
 use crate::time::Instant;
 
 use super::upkeep::Timer;
-use super::{CHECK_MS, Chord, FINGER_MS, MEND_MS, Predecessor, STABILISE_MS, Width};
+use super::{CHECK_MS, Chord, FINGER_MS, MEND_MS, Predecessor, STABILISE_MS};
 
 impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     /// The length of the successor list.
-    pub(super) const SUCCESSORS: usize = if L::CAPACITY / 2 < W::SUCCESSORS {
-        L::CAPACITY / 2
-    } else {
-        W::SUCCESSORS
-    };
+    pub(super) fn successors() -> usize {
+        // One place at least is left for fingers.
+        let most = (L::CAPACITY / 2).min(L::CAPACITY - 1 - Self::predecessors());
+        W::successors().clamp(1, most)
+    }
+
     /// How many predecessors are kept: as many as there are nodes whose keys this one holds too.
-    pub(super) const PREDECESSORS: usize = REPLICATION;
+    pub(super) fn predecessors() -> usize {
+        Self::replication()
+    }
 
     /// How far an id is from the own one, clockwise.
     pub(super) fn place(&self, id: &NodeId) -> Distance {
@@ -58,8 +61,8 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     /// Whether an entry at place `at` of `len` is a successor, a predecessor or a finger: one of these if the one before
     /// it is a lesser finger.
     pub(super) fn is_useful(at: usize, len: usize, finger: u8, before: Option<u8>) -> bool {
-        at < Self::SUCCESSORS
-            || at + Self::PREDECESSORS >= len
+        at < Self::successors()
+            || at + Self::predecessors() >= len
             || before.is_none_or(|before| before < finger)
     }
 
@@ -78,8 +81,8 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
             return Ok(None);
         }
         // There are more places than successors and predecessors: at this one is a finger.
-        let least = Self::SUCCESSORS;
-        let is_less = at == least && at + Self::PREDECESSORS < len;
+        let least = Self::successors();
+        let is_less = at == least && at + Self::predecessors() < len;
         if is_less { Err(()) } else { Ok(Some(least)) }
     }
 
@@ -110,7 +113,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     /// Drops contacts that are neither successors nor predecessors nor fingers any more. One that was told as a neighbour
     /// stays until it was told that it is none.
     pub(super) fn drop_useless(&mut self) {
-        let mut at = Self::SUCCESSORS;
+        let mut at = Self::successors();
         while let Some(entry) = self.entries.get(at) {
             let before = self.finger_at(at.checked_sub(1));
             let len = self.entries.len();
@@ -139,7 +142,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
             for timer in [Timer::Stabilise, Timer::Check, Timer::Finger] {
                 self.set(timer, None);
             }
-        } else if was_last || at < REPLICATION {
+        } else if was_last || at < Self::replication() {
             self.set(Timer::Stabilise, Some(now.after_ms(MEND_MS)));
         }
         Some(entry)

@@ -15,9 +15,9 @@ use crate::wire::datagram::Contact;
 use super::{
     CHECK_MS, Chord, DOUBT_S, DOUBTS_MAX, FILL_PAUSE_MS, FINGER_MAX, FINGER_MS, JITTER_PERCENT,
     MEND_MS, NEIGHBOUR_SILENT_S, PREDECESSOR_SILENT_S, Predecessor, RECHECK_S,
-    ROUNDS_TO_PREDECESSOR, STABILISE_MS, Width,
+    ROUNDS_TO_PREDECESSOR, STABILISE_MS,
 };
-use crate::overlay::{Entry, K, Silent, Upkeep, seconds};
+use crate::overlay::{Entry, Overlay, Silent, Upkeep, Width, seconds};
 
 /// The schedules of upkeep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +67,8 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
         }
         let len = self.entries.len();
         let near = self.entries.iter().enumerate();
-        let near = near.filter(|(at, _)| *at < Self::SUCCESSORS || at + Self::PREDECESSORS >= len);
+        let near =
+            near.filter(|(at, _)| *at < Self::successors() || at + Self::predecessors() >= len);
         match near.map(|(_, entry)| entry).max_by_key(|e| silent_s(e)) {
             Some(entry) if silent_s(entry) >= NEIGHBOUR_SILENT_S => Upkeep::Ping(entry.peer()),
             Some(_) | None => Upkeep::Nothing,
@@ -83,7 +84,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     ) -> bool {
         let after = self.place(&predecessor.id);
         Contact::iter(others)
-            .take(K)
+            .take(Self::k())
             .filter(|other| other.id != self.own && self.place(&other.id) > after)
             .any(|other| !self.aside.holds(&other) && !unreached(&other.addr))
     }
@@ -112,12 +113,12 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
 
     /// A contact that the successor does not have in its list though it would belong there: it may be gone.
     pub(super) fn missing(&self, now: Instant, others: &[u8]) -> Option<Peer> {
-        let others = || Contact::iter(others).take(K);
+        let others = || Contact::iter(others).take(Self::k());
         let half = power_behind(&self.own, FINGER_MAX);
         let half = self.place(&NodeId::from_bytes(*half.as_bytes()));
         let places = others().map(|other| self.place(&other.id));
         let reach = places.filter(|place| *place < half).max()?;
-        let list = self.entries.iter().take(Self::SUCCESSORS).skip(1);
+        let list = self.entries.iter().take(Self::successors()).skip(1);
         let missing = list
             .take_while(|entry| self.place(&entry.contact.id) < reach)
             .filter(|entry| seconds(now).saturating_sub(entry.seen_s) >= RECHECK_S)
@@ -127,7 +128,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
 
     /// Looks the next finger up, from half the ring down to those that are among the successors.
     pub(super) fn fix_finger<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
-        let covered = self.finger_at(Some(Self::SUCCESSORS - 1));
+        let covered = self.finger_at(Some(Self::successors() - 1));
         let is_needed = covered.is_some_and(|covered| self.finger > covered);
         if !is_needed {
             (self.filling, self.finger) = (false, FINGER_MAX);

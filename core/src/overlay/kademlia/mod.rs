@@ -4,8 +4,8 @@
 //! Owns the contacts, those in reserve and those set aside, and the schedule of upkeep. All contacts lie in
 //! one list, by ascending bucket (shared bits), and within a bucket by when they were last heard, so that a
 //! small network takes little memory and a lookup visits few. Invariants: the list is sorted by bucket; a
-//! contact is in at most one of the three lists; a bucket holds at most [`K`] contacts, or twice that where it
-//! holds some of the [`K`] nearest neighbours.
+//! contact is in at most one of the three lists; a bucket holds at most k contacts, or twice that where it
+//! holds some of the k nearest neighbours.
 //!
 //! A full bucket keeps who is in it, as the paper has it, with one exception: a server's bucket is taken as sixteen
 //! parts, and a newcomer to one where nobody is takes a place in the fullest. Buckets are filled by lookups, each of
@@ -15,6 +15,8 @@
 mod guide;
 mod places;
 mod upkeep;
+
+use core::marker::PhantomData;
 
 use crate::addr::PackedAddr;
 use crate::bounded::List;
@@ -30,8 +32,8 @@ pub use self::guide::Noted;
 pub use self::guide::{Guide, Plain};
 use self::places::{Room, differs};
 use super::{
-    Change, Entry, Heard, K, Nearest, Neighbour, Overlay, REPLICATION, Responsibility, Silent,
-    Spare, Upkeep, seconds,
+    Change, Entry, Heard, K, Nearest, Neighbour, Overlay, Responsibility, Silent, Spare, Upkeep,
+    Usual, Width, seconds,
 };
 
 /// Every part of the table is looked up once in this time, in ms.
@@ -52,8 +54,6 @@ pub const SILENT_S: u32 = 24 * 60 * 60;
 pub const FRESH_S: u32 = 60;
 /// Deviation of every schedule, in percent.
 const JITTER_PERCENT: u32 = 25;
-/// Most contacts of one bucket.
-const BUCKET_MAX: usize = 2 * K;
 
 /// The three schedules of upkeep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,10 +67,10 @@ impl Timer {
     const ALL: [Self; 3] = [Self::Refresh, Self::Check, Self::Probe];
 }
 
-/// A routing table: contacts in `L`, those in reserve in `S`, those set aside in `F`; `G` finds them.
+/// A routing table: contacts in `L`, those in reserve in `S`, those set aside in `F`; `G` finds them; `W` wide.
 #[derive(Clone, Debug)]
 #[repr(C)] // The large last: a board reaches the first fields with short instructions.
-pub struct Kademlia<L, S, F, G = Plain> {
+pub struct Kademlia<L, S, F, G = Plain, W = Usual> {
     timers: [Option<Instant>; Timer::ALL.len()],
     own: NodeId,
     /// What is looked up next: 0 for the own id, else one more than the bucket.
@@ -81,6 +81,7 @@ pub struct Kademlia<L, S, F, G = Plain> {
     neighbours_changed: bool,
     /// See [`Kademlia::responsible_bits`]; more than fit are never shared.
     responsible_told: u8,
+    width: PhantomData<fn() -> W>,
     guide: G,
     /// The newest last.
     spares: S,
@@ -90,7 +91,11 @@ pub struct Kademlia<L, S, F, G = Plain> {
     entries: L,
 }
 
-impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Overlay for Kademlia<L, S, F, G> {
+impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Overlay
+    for Kademlia<L, S, F, G, W>
+{
+    type Width = W;
+
     const EMPTY: Self = {
         assert!(
             L::CAPACITY > K && L::CAPACITY < u16::MAX as usize,
@@ -107,11 +112,15 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Overlay for Kade
             filling: false,
             neighbours_changed: false,
             responsible_told: 0,
+            width: PhantomData,
         }
     };
     const MARK: [u8; 4] = [0; 4];
     const CAPACITY: usize = L::CAPACITY;
-    const NEAR: usize = K;
+
+    fn near() -> usize {
+        Self::k()
+    }
 
     fn distance(key: &Key, id: &NodeId) -> Distance {
         Distance::between(id.as_bytes(), key.as_bytes())
@@ -137,7 +146,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Overlay for Kade
         // target differs there too, and the more so the smaller b is. The others are farther, and the more
         // so the smaller b is.
         let mut at = self.bucket_start(distance.leading_zeros());
-        while at < self.entries.len() && !nearest.is_full() {
+        while at < self.entries.len() && nearest.len() < Self::k() {
             let end = self.run_end(at);
             if differs(&distance, self.bucket_at(at)) {
                 self.append(target, at, end, &mut nearest);
@@ -145,7 +154,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Overlay for Kade
             at = end;
         }
         let mut end = self.entries.len();
-        while end > 0 && !nearest.is_full() {
+        while end > 0 && nearest.len() < Self::k() {
             let start = self.run_start(end);
             if !differs(&distance, self.bucket_at(start)) {
                 self.append(target, start, end, &mut nearest);
@@ -170,7 +179,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Overlay for Kade
     }
 
     fn is_responsible(&self, key: &Key) -> bool {
-        self.nearer_than_own(key, REPLICATION) < REPLICATION
+        self.nearer_than_own(key, Self::replication()) < Self::replication()
     }
 
     fn answered(
@@ -342,7 +351,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Overlay for Kade
         let near = self.nearest(&Key::from_bytes(*self.own.as_bytes()));
         let near = near
             .as_slice()
-            .get(..REPLICATION)
+            .get(..Self::replication())
             .unwrap_or(near.as_slice());
         let is_near = |place: usize| near.iter().any(|&at| usize::from(at) == place);
         let gone = self
@@ -372,13 +381,13 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Overlay for Kade
     }
 }
 
-impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F, G> {
+impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademlia<L, S, F, G, W> {
     /// The number of leading bits that a key must share with this node for it to be certainly among
-    /// the [`REPLICATION`] nearest.
+    /// the nearest, those that hold a record.
     fn responsible_bits(&self) -> u16 {
         // Of the keys that share b bits with this node, only contacts that share as many can be nearer.
         let len = self.entries.len();
-        match len.checked_sub(REPLICATION) {
+        match len.checked_sub(Self::replication()) {
             Some(at) => u16::from(self.bucket_at(at)) + 1,
             None => 0,
         }
@@ -424,9 +433,9 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F
         self.entries.remove(place)
     }
 
-    /// Whether contacts of a bucket may be among the [`REPLICATION`] nearest: those are the last.
+    /// Whether contacts of a bucket may be among the nearest, those that hold a record: they are the last.
     fn may_be_near(&self, bucket: u8) -> bool {
-        bucket >= self.bucket_at(self.entries.len().saturating_sub(REPLICATION))
+        bucket >= self.bucket_at(self.entries.len().saturating_sub(Self::replication()))
     }
 
     /// Takes an entry out and puts the newest spare of its bucket in its place.

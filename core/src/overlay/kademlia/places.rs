@@ -8,9 +8,9 @@ use crate::bounded::{Fixed, List};
 use crate::id::{Distance, ID_BYTES, Key, NodeId};
 use crate::wire::datagram::Contact;
 
+use super::Kademlia;
 use super::guide::{Guide, prefix32};
-use super::{BUCKET_MAX, Kademlia};
-use crate::overlay::{Entry, K, Nearest, Overlay, Silent, Spare};
+use crate::overlay::{Entry, K, Nearest, Overlay, Silent, Spare, Width};
 
 /// Places of one bucket, nearest first: the leading bits of the distance, then the place in [`PLACE_BITS`].
 type Ranked = Fixed<u64, K>;
@@ -32,7 +32,12 @@ pub(super) enum Room {
     None(Option<usize>),
 }
 
-impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F, G> {
+impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademlia<L, S, F, G, W> {
+    /// Most contacts of one bucket.
+    pub(super) fn bucket_max() -> usize {
+        2 * Self::k()
+    }
+
     /// The bucket of an id: the bits that it shares with the own id.
     pub(super) fn bucket_of(&self, id: &NodeId) -> u8 {
         let shared = Distance::between(self.own.as_bytes(), id.as_bytes()).leading_zeros();
@@ -83,7 +88,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F
                 .map_or(&[0; ID_BYTES], |entry| entry.contact.id.as_bytes());
             Distance::between(id, target.as_bytes())
         };
-        let wanted = K - nearest.len();
+        let wanted = Self::k().saturating_sub(nearest.len());
         let mut ranked = Ranked::EMPTY;
         for place in start..end {
             let leading = self.guide.prefix_at(self.entries.as_slice(), place) ^ to;
@@ -125,16 +130,17 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F
         count.min(limit)
     }
 
-    /// Whether a newcomer would find a place, see [`BUCKET_MAX`].
+    /// Whether a newcomer would find a place, see [`Kademlia::bucket_max`].
     pub(super) fn room(&self, id: &NodeId, bucket: u8) -> Room {
         let start = self.bucket_start(u32::from(bucket));
         let len = self.bucket_start(u32::from(bucket) + 1) - start;
-        let rank = if len < K {
+        let k = Self::k();
+        let rank = if len < k {
             0
         } else {
-            self.nearer_neighbours(id, bucket, K)
+            self.nearer_neighbours(id, bucket, k)
         };
-        if len >= BUCKET_MAX || (len >= K && rank >= K) {
+        if len >= Self::bucket_max() || (len >= k && rank >= k) {
             let crowded = self.crowded(id, bucket, start, start + len);
             return crowded.map_or(Room::None(Some(start)), Room::Of);
         }
@@ -143,7 +149,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F
         }
         // A table smaller than its buckets: the nearest neighbours are safe, the other buckets share the
         // rest evenly.
-        let safe = K.min(L::CAPACITY / 2);
+        let safe = k.min(L::CAPACITY / 2);
         let fullest = self.fullest_bucket(self.entries.len().saturating_sub(safe));
         let near = self.nearer_neighbours(id, bucket, safe) < safe;
         match fullest {
@@ -154,10 +160,10 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F
 
     /// The place in a full bucket that a newcomer may have because nobody is in its part of the bucket: that of the
     /// contact not heard for longest in the part with the most. A bucket is filled by looking up one key, with the
-    /// nodes around that; where they lie apart, a lookup of any key gets on farther. Where some of the [`K`] nearest
+    /// nodes around that; where they lie apart, a lookup of any key gets on farther. Where some of the k nearest
     /// are, nobody goes.
     fn crowded(&self, id: &NodeId, bucket: u8, start: usize, end: usize) -> Option<usize> {
-        if !G::SPREADS || bucket >= PARTED_MAX || self.entries.len() - end < K {
+        if !G::SPREADS || bucket >= PARTED_MAX || self.entries.len() - end < Self::k() {
             return None;
         }
         let part_of = |prefix: u32| (prefix << (bucket + 1)) >> (u32::BITS - PART_BITS);

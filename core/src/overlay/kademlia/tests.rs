@@ -13,10 +13,32 @@ use core::net::SocketAddr;
 use super::*;
 use crate::bounded::{Fixed, Grown};
 use crate::crypto::Ed25519;
+use crate::overlay::{K, REPLICATION};
 use crate::rng::Seed;
 
 type Table = Kademlia<Grown<Entry, 5_120>, Grown<Spare, 16>, Grown<Silent, 16>, Noted<5_120>>;
 type Small = Kademlia<Fixed<Entry, 32>, Fixed<Spare, 1>, Fixed<Silent, 3>>;
+
+/// A network less wide than usual.
+#[derive(Clone, Debug)]
+struct Slim;
+
+impl Width for Slim {
+    fn k() -> usize {
+        8
+    }
+
+    fn alpha() -> usize {
+        2
+    }
+
+    fn replication() -> usize {
+        4
+    }
+}
+
+type SlimTable =
+    Kademlia<Grown<Entry, 5_120>, Grown<Spare, 16>, Grown<Silent, 16>, Noted<5_120>, Slim>;
 
 const NOW: Instant = Instant::from_s(1_000);
 const OWN: NodeId = NodeId::from_bytes([0x55; 32]);
@@ -95,7 +117,7 @@ fn the_nearest_are_those_that_a_look_at_all_finds() {
                 .iter()
                 .map(|&at| table.at(at).unwrap().contact.id)
                 .collect();
-            assert_eq!(ids, all[..K.min(all.len())]);
+            assert_eq!(ids, all[..T::k().min(all.len())]);
             let nearer = all
                 .iter()
                 .filter(|id| distance(id, &key) < distance(&OWN, &key))
@@ -107,6 +129,7 @@ fn the_nearest_are_those_that_a_look_at_all_finds() {
     compare::<Table>(3);
     compare::<Table>(3_000);
     compare::<Small>(500);
+    compare::<SlimTable>(3_000);
 }
 
 #[test]
@@ -116,7 +139,7 @@ fn the_list_stays_sorted_and_buckets_stay_within_their_bound() {
     let mut at = 0;
     while at < table.entries().len() {
         let end = table.run_end(at);
-        assert!(end - at <= BUCKET_MAX);
+        assert!(end - at <= Table::bucket_max());
         at = end;
     }
     // 5,000 nodes: eight far buckets of 20, and the neighbourhood.
@@ -451,4 +474,73 @@ fn responsibility_is_certain_where_fewer_than_eight_can_be_nearer() {
         "one bit less is not enough"
     );
     assert_eq!(filled::<Table>(7).responsible_bits(), 0);
+}
+
+#[test]
+fn of_a_slim_network_buckets_are_shorter_and_fewer_hold_a_record() {
+    let (mut table, mut rng) = (filled::<SlimTable>(5_000), rng());
+    // Nine far buckets of 8, of which one began among the nearest, and the neighbourhood.
+    let len = table.entries().len();
+    assert!((72..110).contains(&len), "{len}");
+    let mut at = 0;
+    while at < table.entries().len() {
+        let end = table.run_end(at);
+        assert!(end - at <= 16);
+        at = end;
+    }
+    let bits = u8::try_from(table.responsible_bits()).unwrap();
+    let (mut responsible, mut others) = (0, 0);
+    for round in 0..400_u16 {
+        let key = table.random_in(bits - u8::from(round.is_multiple_of(2)), &mut rng);
+        let nearer = table.nearer_than_own(&key, usize::MAX);
+        assert_eq!(table.is_responsible(&key), nearer < 4);
+        responsible += u16::from(nearer < 4);
+        others += u16::from(nearer >= 4);
+    }
+    assert!(responsible >= 200 && others > 0, "{responsible}, {others}");
+    let up: Vec<_> = core::iter::from_fn(|| table.pop_neighbour()).collect();
+    assert_eq!(up.len(), 4);
+}
+
+#[test]
+fn a_width_outside_its_limits_counts_as_the_nearest_within() {
+    struct Least;
+    struct Most;
+
+    impl Width for Least {
+        fn k() -> usize {
+            0
+        }
+
+        fn alpha() -> usize {
+            0
+        }
+
+        fn replication() -> usize {
+            0
+        }
+    }
+
+    impl Width for Most {
+        fn k() -> usize {
+            usize::MAX
+        }
+
+        fn alpha() -> usize {
+            usize::MAX
+        }
+
+        fn replication() -> usize {
+            usize::MAX
+        }
+    }
+
+    fn widths<W: Width>() -> (usize, usize, usize) {
+        type Of<W> = Kademlia<Fixed<Entry, 32>, Fixed<Spare, 1>, Fixed<Silent, 3>, Plain, W>;
+        (Of::<W>::k(), Of::<W>::alpha(), Of::<W>::replication())
+    }
+    assert_eq!(widths::<Least>(), (4, 1, 4));
+    assert_eq!(widths::<Most>(), (20, 20, 20));
+    assert_eq!(widths::<Slim>(), (8, 2, 4));
+    assert_eq!(widths::<Usual>(), (20, 3, 8));
 }

@@ -15,9 +15,9 @@ use super::{
     CHECK_MS, FILL_PAUSE_MS, JITTER_PERCENT, Kademlia, NEIGHBOUR_SILENT_S, PROBE_MS, REFRESH_MS,
     SILENT_S, Timer,
 };
-use crate::overlay::{Entry, K, Overlay, REPLICATION, Silent, Spare, Upkeep, seconds};
+use crate::overlay::{Entry, Overlay, Silent, Spare, Upkeep, Width, seconds};
 
-impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F, G> {
+impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademlia<L, S, F, G, W> {
     pub(super) fn set(&mut self, timer: Timer, at: Instant) {
         if let Some(place) = self.timers.get_mut(timer as usize) {
             *place = Some(at);
@@ -33,7 +33,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F
     /// The bucket that holds the farthest of the nearest neighbours, plus one: deeper ones are known from
     /// looking up the own id.
     pub(super) fn cursor_max(&self) -> u8 {
-        let place = self.entries.len().saturating_sub(K);
+        let place = self.entries.len().saturating_sub(Self::k());
         self.bucket_at(place).saturating_add(1)
     }
 
@@ -98,7 +98,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide> Kademlia<L, S, F
         let near = self.nearest(&Key::from_bytes(*self.own.as_bytes()));
         let near = near
             .as_slice()
-            .get(..REPLICATION)
+            .get(..Self::replication())
             .unwrap_or(near.as_slice());
         let stalest = near
             .iter()
