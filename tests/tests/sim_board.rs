@@ -12,7 +12,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use strandline_tests::sim::node::AnyNode;
-use strandline_tests::sim::{Chance, Cryptography, HostId, Kind, Overlay, World, secs};
+use strandline_tests::sim::{Chance, Cryptography, HostId, Kind, Overlay, Widths, World, secs};
 
 thread_local! {
     /// Allocations of this thread. Tests run in threads of their own.
@@ -89,7 +89,12 @@ fn recorded(kind: Kind, seed: u64) -> (World, HostId) {
 fn a_board_allocates_nothing() {
     let (world, board) = recorded(Kind::Board, 11);
     let tape = world.tape(board).unwrap();
-    let mut node = AnyNode::unstarted(Kind::Board, Cryptography::Real, Overlay::Kademlia);
+    let mut node = AnyNode::unstarted(
+        Kind::Board,
+        Cryptography::Real,
+        Overlay::Kademlia,
+        Widths::USUAL,
+    );
     let mut replayed = Err(0);
     let count = allocations(|| replayed = tape.replay(&mut node));
     assert_eq!(replayed, Ok(()));
@@ -105,7 +110,12 @@ fn a_board_allocates_nothing() {
 fn a_server_does_allocate_so_that_counting_works() {
     let (world, server) = recorded(Kind::Server, 11);
     let tape = world.tape(server).unwrap();
-    let mut node = AnyNode::unstarted(Kind::Server, Cryptography::Real, Overlay::Kademlia);
+    let mut node = AnyNode::unstarted(
+        Kind::Server,
+        Cryptography::Real,
+        Overlay::Kademlia,
+        Widths::USUAL,
+    );
     let count = allocations(|| tape.replay(&mut node).unwrap());
     assert!(count > 0);
 }
@@ -115,9 +125,11 @@ fn a_record_of_all_inputs_replays_a_node_and_any_other_does_not() {
     for kind in [Kind::Board, Kind::Server] {
         let (world, host) = recorded(kind, 12);
         let tape = world.tape(host).unwrap();
-        let mut same = AnyNode::unstarted(kind, Cryptography::Real, Overlay::Kademlia);
+        let mut same =
+            AnyNode::unstarted(kind, Cryptography::Real, Overlay::Kademlia, Widths::USUAL);
         assert_eq!(tape.replay(&mut same), Ok(()));
-        let mut again = AnyNode::unstarted(kind, Cryptography::Real, Overlay::Kademlia);
+        let mut again =
+            AnyNode::unstarted(kind, Cryptography::Real, Overlay::Kademlia, Widths::USUAL);
         tape.replay(&mut again).unwrap();
         assert!(
             tape.replay(&mut again).is_err(),

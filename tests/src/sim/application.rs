@@ -7,13 +7,13 @@ use std::any::Any;
 
 use strandline_core::drive::{Answer, Application, Handler};
 use strandline_core::output::{Event, Message};
-use strandline_core::plan::{Board, Server};
 use strandline_core::time::Instant;
 
 use super::effects::Gathering;
-use super::node::AnyNode;
+use super::node::{AnyNode, OfPlan};
 use super::plans::{
-    ChordBoard, ChordServer, SimBoard, SimChordBoard, SimChordServer, SimNarrowServer, SimServer,
+    ChordBoard, ChordServer, RealBoard, RealServer, SimBoard, SimChordBoard, SimChordServer,
+    SimNarrowServer, SimServer,
 };
 
 /// An application for a node of any plan. Nothing implements it by hand: every [`Application`] that is written for
@@ -25,8 +25,8 @@ pub trait AnyApplication: Handler + Any {
 
 impl<A> AnyApplication for A
 where
-    A: Application<Board>
-        + Application<Server>
+    A: Application<RealBoard>
+        + Application<RealServer>
         + Application<SimBoard>
         + Application<SimServer>
         + Application<ChordBoard>
@@ -37,16 +37,16 @@ where
         + Any,
 {
     fn act_on(&mut self, now: Instant, node: &mut AnyNode) -> Option<Instant> {
-        match node {
-            AnyNode::Board(node) => self.act(now, node),
-            AnyNode::Server(node) => self.act(now, node),
-            AnyNode::SimBoard(node) => self.act(now, node),
-            AnyNode::SimServer(node) => self.act(now, node),
-            AnyNode::ChordBoard(node) => self.act(now, node),
-            AnyNode::ChordServer(node) => self.act(now, node),
-            AnyNode::SimChordBoard(node) => self.act(now, node),
-            AnyNode::SimChordServer(node) => self.act(now, node),
-            AnyNode::SimNarrowServer(node) => self.act(now, node),
+        match node.of_plan_mut() {
+            OfPlan::Board(node) => self.act(now, node),
+            OfPlan::Server(node) => self.act(now, node),
+            OfPlan::SimBoard(node) => self.act(now, node),
+            OfPlan::SimServer(node) => self.act(now, node),
+            OfPlan::ChordBoard(node) => self.act(now, node),
+            OfPlan::ChordServer(node) => self.act(now, node),
+            OfPlan::SimChordBoard(node) => self.act(now, node),
+            OfPlan::SimChordServer(node) => self.act(now, node),
+            OfPlan::SimNarrowServer(node) => self.act(now, node),
         }
     }
 }

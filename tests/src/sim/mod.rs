@@ -30,7 +30,7 @@
 //! | `machine`, `storage`, `clock` | a machine, its disk, its clocks |
 //! | `application` | one's own program on a simulated node |
 //! | `node`, `effects`, `answers` | a node of any plan, its inputs, its outputs, what its application hears |
-//! | `plans`, `crypto` | the plans of simulated nodes, and the stand-in cryptography of large worlds |
+//! | `plans`, `widths`, `crypto` | the plans of simulated nodes, how wide their networks are, the stand-in cryptography of large worlds |
 //! | `queue`, `random` | order and chance |
 //! | `heap`, `fetch` | whose memory is allocated: the simulator's or core's; memory fetched before it is needed |
 //! | `trace`, `tape` | the hash of everything that happened; a node's inputs, to be replayed |
@@ -66,6 +66,7 @@ pub mod storage;
 pub mod streams;
 pub mod tape;
 pub mod trace;
+pub mod widths;
 pub mod workload;
 pub mod world;
 
@@ -78,4 +79,5 @@ pub use random::{Chance, Random};
 pub use scenario::{Follows, Read, mins, ms, secs};
 pub use streams::ConnId;
 pub use tape::Tape;
+pub use widths::Widths;
 pub use world::{HostId, Tally, World};

@@ -15,21 +15,28 @@ use strandline_core::output::{
     Busy, CommandError, ConfigError, Damaged, PersistId, QueryId, Recipient, Restored, Stored,
     StreamId,
 };
-use strandline_core::plan::{Board, Plan, Server};
+use strandline_core::plan::Plan;
 use strandline_core::rng::Seed;
 use strandline_core::time::Instant;
 
 use super::plans::{
-    ChordBoard, ChordServer, Cryptography, Kind, Overlay, SimBoard, SimChordBoard, SimChordServer,
-    SimNarrowServer, SimServer,
+    ChordBoard, ChordServer, Cryptography, Kind, Overlay, RealBoard, RealServer, SimBoard,
+    SimChordBoard, SimChordServer, SimNarrowServer, SimServer,
 };
+use super::widths::Widths;
+
+/// A node of any plan that can live in a world.
+pub struct AnyNode {
+    widths: Widths,
+    node: OfPlan,
+}
 
 /// A node of one of the plans that can live in a world.
-pub enum AnyNode {
+pub(super) enum OfPlan {
     /// A board with real cryptography.
-    Board(Box<Node<Board>>),
+    Board(Box<Node<RealBoard>>),
     /// A server with real cryptography.
-    Server(Box<Node<Server>>),
+    Server(Box<Node<RealServer>>),
     /// A board with stand-in cryptography.
     SimBoard(Box<Node<SimBoard>>),
     /// A server with stand-in cryptography.
@@ -50,15 +57,15 @@ pub enum AnyNode {
 macro_rules! each {
     ($any:expr, $node:ident => $body:expr) => {
         match $any {
-            AnyNode::Board($node) => $body,
-            AnyNode::Server($node) => $body,
-            AnyNode::SimBoard($node) => $body,
-            AnyNode::SimServer($node) => $body,
-            AnyNode::ChordBoard($node) => $body,
-            AnyNode::ChordServer($node) => $body,
-            AnyNode::SimChordBoard($node) => $body,
-            AnyNode::SimChordServer($node) => $body,
-            AnyNode::SimNarrowServer($node) => $body,
+            OfPlan::Board($node) => $body,
+            OfPlan::Server($node) => $body,
+            OfPlan::SimBoard($node) => $body,
+            OfPlan::SimServer($node) => $body,
+            OfPlan::ChordBoard($node) => $body,
+            OfPlan::ChordServer($node) => $body,
+            OfPlan::SimChordBoard($node) => $body,
+            OfPlan::SimChordServer($node) => $body,
+            OfPlan::SimNarrowServer($node) => $body,
         }
     };
 }
@@ -204,7 +211,80 @@ impl AnyNode {
     /// # Panics
     /// A narrow ring is of servers with stand-in cryptography alone.
     #[must_use]
-    pub fn unstarted(kind: Kind, cryptography: Cryptography, overlay: Overlay) -> Self {
+    pub fn unstarted(
+        kind: Kind,
+        cryptography: Cryptography,
+        overlay: Overlay,
+        widths: Widths,
+    ) -> Self {
+        let node = OfPlan::unstarted(kind, cryptography, overlay);
+        Self { widths, node }
+    }
+
+    /// The node, for which its widths are entered.
+    pub(super) fn of_plan(&self) -> &OfPlan {
+        self.widths.enter();
+        &self.node
+    }
+
+    /// The same, to do something to it.
+    pub(super) fn of_plan_mut(&mut self) -> &mut OfPlan {
+        self.widths.enter();
+        &mut self.node
+    }
+
+    /// Does one thing to the node.
+    pub fn apply(&mut self, now: Instant, input: &Input<'_>) -> Reply {
+        each!(self.of_plan_mut(), node => apply(node, now, input))
+    }
+
+    /// Carries out what the node wants done: the one drain loop of core.
+    pub fn drain(
+        &mut self,
+        transport: &mut impl Transport,
+        handler: &mut impl Handler,
+    ) -> Option<Instant> {
+        each!(self.of_plan_mut(), node => drive::drain(node, transport, handler))
+    }
+
+    /// Has the node's own memory fetched, see `sim/fetch.rs`.
+    pub fn fetch(&self) {
+        each!(self.of_plan(), node => super::fetch::fetch(&**node));
+    }
+
+    /// See [`Node::user_id`].
+    #[must_use]
+    pub fn user_id(&self) -> UserId {
+        each!(self.of_plan(), node => node.user_id())
+    }
+
+    /// See [`Node::node_id`].
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        each!(self.of_plan(), node => node.node_id())
+    }
+
+    /// See [`Node::stats`].
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        each!(self.of_plan(), node => node.stats())
+    }
+
+    /// See [`Node::is_responsible`].
+    #[must_use]
+    pub fn is_responsible(&self, key: &Key) -> bool {
+        each!(self.of_plan(), node => node.is_responsible(key))
+    }
+
+    /// The addresses of the contacts, see [`Node::peers`].
+    #[must_use]
+    pub fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
+        each!(self.of_plan(), node => node.peers().map(|peer| (peer.id, peer.addr)).collect())
+    }
+}
+
+impl OfPlan {
+    fn unstarted(kind: Kind, cryptography: Cryptography, overlay: Overlay) -> Self {
         fn new<P: Plan>() -> Box<Node<P>> {
             Box::new(Node::unstarted())
         }
@@ -226,62 +306,13 @@ impl AnyNode {
             }
         }
     }
-
-    /// Does one thing to the node.
-    pub fn apply(&mut self, now: Instant, input: &Input<'_>) -> Reply {
-        each!(self, node => apply(node, now, input))
-    }
-
-    /// Carries out what the node wants done: the one drain loop of core.
-    pub fn drain(
-        &mut self,
-        transport: &mut impl Transport,
-        handler: &mut impl Handler,
-    ) -> Option<Instant> {
-        each!(self, node => drive::drain(node, transport, handler))
-    }
-
-    /// Has the node's own memory fetched, see `sim/fetch.rs`.
-    pub fn fetch(&self) {
-        each!(self, node => super::fetch::fetch(&**node));
-    }
-
-    /// See [`Node::user_id`].
-    #[must_use]
-    pub fn user_id(&self) -> UserId {
-        each!(self, node => node.user_id())
-    }
-
-    /// See [`Node::node_id`].
-    #[must_use]
-    pub fn node_id(&self) -> NodeId {
-        each!(self, node => node.node_id())
-    }
-
-    /// See [`Node::stats`].
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        each!(self, node => node.stats())
-    }
-
-    /// See [`Node::is_responsible`].
-    #[must_use]
-    pub fn is_responsible(&self, key: &Key) -> bool {
-        each!(self, node => node.is_responsible(key))
-    }
-
-    /// The addresses of the contacts, see [`Node::peers`].
-    #[must_use]
-    pub fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
-        each!(self, node => node.peers().map(|peer| (peer.id, peer.addr)).collect())
-    }
 }
 
 /// The hash of a world's cryptography, for what the simulator derives itself.
 #[must_use]
 pub fn hash(cryptography: Cryptography, domain: &str, parts: &[&[u8]]) -> [u8; 32] {
     match cryptography {
-        Cryptography::Real => <Server as Plan>::Crypto::hash(domain, parts),
+        Cryptography::Real => <RealServer as Plan>::Crypto::hash(domain, parts),
         Cryptography::StandIn => <SimServer as Plan>::Crypto::hash(domain, parts),
     }
 }

@@ -5,27 +5,30 @@
 
 use std::fmt;
 
-use strandline_core::bounded::Grown;
 use strandline_core::crypto::Ed25519;
-use strandline_core::overlay::chord::Chord;
-use strandline_core::overlay::{self, Entry, Silent, Width};
-use strandline_core::plan::{Board, BoardRing, Server, ServerRing, ServerTable};
+use strandline_core::overlay::{self, Width};
+use strandline_core::plan::{Board, BoardRing, BoardTable, Server, ServerRing, ServerTable};
 
 use super::crypto::StandIn;
+use super::widths::Given;
 
+/// A board.
+pub type RealBoard = Board<Ed25519, BoardTable<Given>>;
+/// A server.
+pub type RealServer = Server<Ed25519, ServerTable<Given>>;
 /// A board with stand-in cryptography.
-pub type SimBoard = Board<StandIn>;
+pub type SimBoard = Board<StandIn, BoardTable<Given>>;
 /// A server with stand-in cryptography.
-pub type SimServer = Server<StandIn>;
+pub type SimServer = Server<StandIn, ServerTable<Given>>;
 
 /// A board on a Chord ring.
-pub type ChordBoard = Board<Ed25519, BoardRing>;
+pub type ChordBoard = Board<Ed25519, BoardRing<Given>>;
 /// A server on a Chord ring.
-pub type ChordServer = Server<Ed25519, ServerRing>;
+pub type ChordServer = Server<Ed25519, ServerRing<Given>>;
 /// A board on a Chord ring, with stand-in cryptography.
-pub type SimChordBoard = Board<StandIn, BoardRing>;
+pub type SimChordBoard = Board<StandIn, BoardRing<Given>>;
 /// A server on a Chord ring, with stand-in cryptography.
-pub type SimChordServer = Server<StandIn, ServerRing>;
+pub type SimChordServer = Server<StandIn, ServerRing<Given>>;
 
 /// The ring of which the paper gives path lengths: one successor, one question at a time, one next node in a reply. The
 /// node before the key names its own predecessors beside the owner, who lead nowhere.
@@ -33,8 +36,16 @@ pub type SimChordServer = Server<StandIn, ServerRing>;
 pub struct Narrow;
 
 impl Width for Narrow {
+    fn k() -> usize {
+        Given::k()
+    }
+
     fn alpha() -> usize {
         1
+    }
+
+    fn replication() -> usize {
+        Given::replication()
     }
 
     fn successors() -> usize {
@@ -51,7 +62,7 @@ impl Width for Narrow {
 }
 
 /// A server on such a ring, with stand-in cryptography.
-pub type SimNarrowServer = Server<StandIn, Chord<Grown<Entry, 320>, Grown<Silent, 256>, Narrow>>;
+pub type SimNarrowServer = Server<StandIn, ServerRing<Narrow>>;
 
 /// Which overlay all nodes of a world are in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -70,8 +81,8 @@ impl Overlay {
     #[must_use]
     pub const fn mark(self) -> [u8; 4] {
         match self {
-            Self::Kademlia => <ServerTable as overlay::Overlay>::MARK,
-            Self::Chord | Self::NarrowChord => <ServerRing as overlay::Overlay>::MARK,
+            Self::Kademlia => <ServerTable<Given> as overlay::Overlay>::MARK,
+            Self::Chord | Self::NarrowChord => <ServerRing<Given> as overlay::Overlay>::MARK,
         }
     }
 }

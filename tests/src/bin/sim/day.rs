@@ -11,9 +11,10 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use strandline_tests::sim::workload::{Pair, Plan, Summary, Workload};
-use strandline_tests::sim::{Chance, Cryptography, HostId, Overlay, World};
+use strandline_tests::sim::{Chance, Cryptography, HostId, Overlay, Widths, World};
 
 use super::progress::Progress;
+use super::widths::WidthOptions;
 
 /// Its options.
 #[derive(Args, Debug)]
@@ -54,6 +55,8 @@ pub struct Options {
     /// The overlay of all nodes
     #[arg(long, value_enum, default_value_t = OverlayOption::Kademlia)]
     overlay: OverlayOption,
+    #[command(flatten)]
+    widths: WidthOptions,
     /// Tell every input and output of this node on stderr (the number in `n42`)
     #[arg(long, value_name = "NODE")]
     watch: Option<u32>,
@@ -100,7 +103,7 @@ impl From<OverlayOption> for Overlay {
 
 impl Options {
     /// The command that runs this very world again, with everything that is not the default.
-    fn command(&self) -> String {
+    pub fn command(&self) -> String {
         let percent = |chance: Chance| {
             let ppm = chance.as_ppm();
             let decimals = format!("{:04}", ppm % 10_000);
@@ -135,13 +138,15 @@ impl Options {
         if matches!(self.overlay, OverlayOption::Chord) {
             command += " --overlay chord";
         }
+        self.widths.add_to(&mut command);
         command
     }
 
-    fn world(&self) -> World {
+    fn world(&self, widths: Widths) -> World {
         let mut world = World::with_cryptography(self.seed, self.crypto.into());
         world.panics = false;
         world.overlay = self.overlay.into();
+        world.widths = widths;
         world.replay = self.command();
         world.watched = self.watch.map(HostId);
         let network = world.network_mut();
@@ -165,8 +170,12 @@ impl Options {
 }
 
 /// Runs it.
-pub fn run(options: &Options) -> ExitCode {
-    let (mut world, began) = (options.world(), Instant::now());
+///
+/// # Errors
+/// Which option does not go with another.
+pub fn run(options: &Options) -> Result<ExitCode, String> {
+    let widths = options.widths.widths()?;
+    let (mut world, began) = (options.world(widths), Instant::now());
     let mut progress = Progress::default();
     let time_s = 60 * u64::from(options.minutes);
     let summary = Workload::new(options.plan(), options.seed).run(&mut world, |world| {
@@ -183,9 +192,9 @@ pub fn run(options: &Options) -> ExitCode {
         print_words(options, &world, &summary, wall)
     };
     if printed.is_err() || !world.failures().is_empty() {
-        return ExitCode::FAILURE;
+        return Ok(ExitCode::FAILURE);
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_words(
@@ -200,10 +209,12 @@ fn print_words(
     writeln!(out, "{}", options.command())?;
     writeln!(
         out,
-        "{} nodes ran, {} of them boards; {} run at the end. Cryptography: {}.",
+        "{} nodes ran, {} of them boards; {} run at the end. Overlay: {}, {}. Cryptography: {}.",
         world.len(),
         summary.boards,
         summary.nodes,
+        world.overlay,
+        world.widths,
         world.cryptography()
     )?;
     for (what, pair) in pairs(summary) {
@@ -288,6 +299,10 @@ fn print_json(
         "command": options.command(),
         "seed": options.seed,
         "crypto": crypto,
+        "overlay": world.overlay.to_string(),
+        "k": world.widths.k(),
+        "alpha": world.widths.alpha(),
+        "replication": world.widths.replication(),
         "nodes": world.len(),
         "boards": summary.boards,
         "running": summary.nodes,

@@ -6,10 +6,12 @@ mod day;
 mod heap;
 mod progress;
 mod scenario;
+mod widths;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 /// Runs a world of simulated Strandline nodes, watches every step, and says what happened.
 ///
@@ -68,18 +70,54 @@ fn use_large_pages() {
 fn main() -> ExitCode {
     use_large_pages();
     let options = CommandLine::parse();
-    match &options.scenario {
+    let ran = match &options.scenario {
         Some(scenario) => scenario::run(scenario),
         None => day::run(&options.day),
-    }
+    };
+    // One option does not go with another: said as what is wrong by itself.
+    ran.unwrap_or_else(|wrong| {
+        let kind = ErrorKind::ValueValidation;
+        CommandLine::command().error(kind, wrong).exit()
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use clap::{CommandFactory, Parser};
+
+    use super::CommandLine;
 
     #[test]
     fn the_command_line_is_sound() {
-        super::CommandLine::command().debug_assert();
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn widths_are_refused_outside_their_limits_before_anything_runs() {
+        let refused = |words: &str| {
+            let words = ["sim"].into_iter().chain(words.split(' '));
+            let options = CommandLine::try_parse_from(words).unwrap();
+            match &options.scenario {
+                Some(scenario) => super::scenario::run(scenario).unwrap_err(),
+                None => super::day::run(&options.day).unwrap_err(),
+            }
+        };
+        assert!(refused("--k 21").starts_with("k is 21"));
+        assert!(refused("join --k 3").starts_with("k is 3"));
+        assert!(refused("lookup --k 6").starts_with("replication is 8"));
+        assert!(refused("churn --alpha 0").starts_with("alpha is 0"));
+        assert!(refused("ring-paths --alpha 2").contains("ring-paths"));
+    }
+
+    #[test]
+    fn the_command_of_a_world_has_its_widths() {
+        let words = ["sim", "--k", "8", "--replication", "4"];
+        let options = CommandLine::try_parse_from(words).unwrap();
+        let command = options.day.command();
+        assert!(command.ends_with(" --k 8 --replication 4"), "{command}");
+        let usual = CommandLine::try_parse_from(["sim"]).unwrap().day.command();
+        assert!(!usual.contains("--k"), "{usual}");
     }
 }

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use strandline_tests::sim::Chance;
 use strandline_tests::sim::scenarios::{Basis, half_die, partition, skew};
+use strandline_tests::sim::{Chance, Widths};
 
 use super::day::{CryptoOption, OverlayOption};
+use super::widths::WidthOptions;
 
 pub use run::run;
 
@@ -29,7 +30,7 @@ pub enum Scenario {
     /// Look random keys up from random nodes of a static network
     ///
     /// The network is filled by joining and rests for a minute. An answer is compared with the truth about all nodes
-    /// that live: is the first the nearest, and how many of the twenty nearest are there? Requests are those that the
+    /// that live: is the first the nearest, and how many of the k nearest are there? Requests are those that the
     /// asker sent about its key; pings to addresses that it never heard from count apart.
     Lookup {
         #[command(flatten)]
@@ -229,6 +230,8 @@ pub struct Common {
     /// The overlay of all nodes; scenarios of rings have theirs
     #[arg(long, value_enum, default_value_t = OverlayOption::Kademlia)]
     overlay: OverlayOption,
+    #[command(flatten)]
+    widths: WidthOptions,
     /// Whether oracles look at every step: by themselves up to 10,000 nodes, since they take memory
     #[arg(long, value_enum, default_value_t = Oracles::Auto)]
     oracles: Oracles,
@@ -299,6 +302,21 @@ impl Asking {
 }
 
 impl Scenario {
+    /// How wide the network is to be.
+    ///
+    /// # Errors
+    /// Which option does not go with another.
+    fn widths(&self) -> Result<Widths, String> {
+        let widths = self.common().widths.widths()?;
+        if !matches!(self, Self::RingPaths { .. }) {
+            return Ok(widths);
+        }
+        if widths.alpha() != Widths::USUAL.alpha() {
+            return Err("ring-paths has an alpha of 1 and no other".to_owned());
+        }
+        Widths::new(widths.k(), 1, widths.replication())
+    }
+
     const fn common(&self) -> &Common {
         match self {
             Self::Join { common }
@@ -318,13 +336,14 @@ impl Scenario {
     }
 }
 
-fn basis(common: &Common, nodes: u32) -> Basis {
+fn basis(common: &Common, widths: Widths, nodes: u32) -> Basis {
     let command: Vec<String> = std::env::args().skip(1).collect();
     Basis {
         delay_us: u64::from(common.delay) * 1_000,
         loss: common.loss,
         cryptography: common.crypto.into(),
         overlay: common.overlay.into(),
+        widths,
         judges: match common.oracles {
             Oracles::Auto => None,
             Oracles::On => Some(true),

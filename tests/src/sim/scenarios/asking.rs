@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use strandline_core::id::{Key, NodeId};
 use strandline_core::output::Outcome;
-use strandline_core::overlay::K;
 
 use crate::sim::meter::Requests;
 use crate::sim::node::AnyNode;
@@ -23,6 +22,8 @@ const STEP_MS: u64 = 50;
 /// What came of lookups.
 #[derive(Clone, Debug, Default)]
 pub struct Lookups {
+    /// How many nearest a lookup ends with.
+    k: usize,
     all: u64,
     nearest_found: u64,
     recalled: u64,
@@ -41,7 +42,10 @@ pub struct Lookups {
 impl Lookups {
     /// Looks up `count` random keys from random members, `per_s` a second.
     pub fn of(crowd: &mut Crowd, count: u64, per_s: u64, progress: Progress<'_>) -> Self {
-        let mut lookups = Self::default();
+        let mut lookups = Self {
+            k: crowd.world.widths.k(),
+            ..Self::default()
+        };
         let mut open: VecDeque<(Ticket, HostId, Key)> = VecDeque::new();
         let mut begun = 0;
         let began_us = crowd.world.now_us();
@@ -81,9 +85,9 @@ impl Lookups {
             let truth: &Truth = truth.get_or_insert_with(|| crowd.truth());
             let own = crowd.world.running(host).map(AnyNode::node_id);
             // One more than asked for: a node names others, and not itself.
-            let mut near = truth.nearest(&key, K + 1);
+            let mut near = truth.nearest(&key, self.k + 1);
             near.retain(|id| Some(*id) != own);
-            near.truncate(K);
+            near.truncate(self.k);
             let found: Vec<_> = answer.contacts.iter().map(|(id, ..)| *id).collect();
             self.all += 1;
             self.recallable += near.len() as u64;
@@ -124,7 +128,7 @@ impl Lookups {
             self.all,
         );
         report.share(
-            &format!("{of}: recall of the true {K} nearest"),
+            &format!("{of}: recall of the true {} nearest", self.k),
             self.recalled,
             self.recallable,
         );

@@ -31,7 +31,7 @@ pub mod sending;
 pub mod silent;
 pub mod skew;
 
-use super::{Chance, Cryptography, Overlay, World};
+use super::{Chance, Cryptography, Overlay, Widths, World};
 
 pub use crowd::Crowd;
 pub use report::Report;
@@ -54,6 +54,8 @@ pub struct Basis {
     pub cryptography: Cryptography,
     /// The overlay of all nodes.
     pub overlay: Overlay,
+    /// How wide the network is.
+    pub widths: Widths,
     /// Whether nodes publish what they have to say of their users, see [`World::publishes`].
     pub publishes: bool,
     /// Whether the oracles look at every step; `None`: up to [`JUDGED_MAX`] nodes.
@@ -73,6 +75,7 @@ impl Basis {
             loss: Chance::NEVER,
             cryptography: Cryptography::StandIn,
             overlay: Overlay::Kademlia,
+            widths: Widths::USUAL,
             publishes: true,
             judges: None,
             command: String::new(),
@@ -91,6 +94,7 @@ impl Basis {
         let mut world = World::with_cryptography(self.seed, self.cryptography);
         world.panics = false;
         world.overlay = self.overlay;
+        world.widths = self.widths;
         world.judges = self.judged();
         world.keeps_disks = false;
         world.publishes = self.publishes;

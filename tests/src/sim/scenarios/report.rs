@@ -126,10 +126,11 @@ impl Report {
     #[must_use]
     pub fn words(&self) -> String {
         let mut text = format!(
-            "{}\n{} nodes at the start. Overlay: {}. Cryptography: {}. Oracles at every step: {}.\n",
+            "{}\n{} nodes at the start. Overlay: {}, {}. Cryptography: {}. Oracles at every step: {}.\n",
             self.basis.command,
             self.basis.nodes,
             self.basis.overlay,
+            self.basis.widths,
             self.basis.cryptography,
             if self.basis.judged() {
                 "on"
@@ -187,6 +188,9 @@ impl Report {
             "nodes": self.basis.nodes,
             "crypto": crypto,
             "overlay": self.basis.overlay.to_string(),
+            "k": self.basis.widths.k(),
+            "alpha": self.basis.widths.alpha(),
+            "replication": self.basis.widths.replication(),
             "oracles": self.basis.judged(),
             "rows": rows,
             "virtual_ms": self.virtual_ms,
@@ -198,17 +202,23 @@ impl Report {
     }
 
     /// The first line of [`Report::csv`].
-    pub const CSV_HEADER: &'static str = "scenario,seed,nodes,what,value,unit";
+    pub const CSV_HEADER: &'static str = "scenario,seed,nodes,k,alpha,replication,what,value,unit";
 
     /// A line for each row, without a header.
     #[must_use]
     pub fn csv(&self) -> String {
-        let (seed, nodes) = (self.basis.seed, self.basis.nodes);
+        let Basis {
+            seed,
+            nodes,
+            widths,
+            ..
+        } = &self.basis;
+        let (k, alpha, replication) = (widths.k(), widths.alpha(), widths.replication());
         let line = |row: &Row| {
             let what = row.what.replace('"', "\"\"");
             let value = number(row.value);
             format!(
-                "{},{seed},{nodes},\"{what}\",{value},{}\n",
+                "{},{seed},{nodes},{k},{alpha},{replication},\"{what}\",{value},{}\n",
                 self.scenario, row.unit
             )
         };
@@ -303,7 +313,7 @@ mod tests {
         assert_eq!(field("value"), Some(&99.9.into()), "{json}");
         assert_eq!(
             report.csv(),
-            "lookup,7,20,\"true nearest found\",99.900,%\nlookup,7,20,\"true nearest found: of\",1000,\n"
+            "lookup,7,20,20,3,8,\"true nearest found\",99.900,%\nlookup,7,20,20,3,8,\"true nearest found: of\",1000,\n"
         );
         assert_eq!(report.value("true nearest found: of"), Some(1_000.0));
     }

@@ -55,7 +55,7 @@ impl World {
             self.nodes_random.bytes_32(),
         );
         let (network_id, within_ms) = (self.network_id, self.within_ms);
-        let (cryptography, overlay) = (self.cryptography, self.overlay);
+        let (cryptography, overlay, widths) = (self.cryptography, self.overlay, self.widths);
         let machine = self.machine_mut(host.0);
         assert!(
             !matches!(machine.program, Program::Node(_)),
@@ -65,7 +65,7 @@ impl World {
         machine.ticker = Ticker::new(now_us, origin_us, machine.setup.drift_ppm);
         let kind = machine.setup.kind;
         machine.program = heap::on(heap::Side::Core, || {
-            Program::Node(AnyNode::unstarted(kind, cryptography, overlay))
+            Program::Node(AnyNode::unstarted(kind, cryptography, overlay, widths))
         });
         machine.application = None;
         (machine.deadline, machine.timer_us, machine.committing) = (None, None, false);

@@ -38,6 +38,7 @@ use super::random::Random;
 use super::streams::{ConnId, Streams};
 use super::tape::Tape;
 use super::trace::Trace;
+use super::widths::Widths;
 
 /// Names a machine of a world, and the node on it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -149,6 +150,8 @@ pub struct World {
     failures: Vec<Failure>,
     /// Which overlay the nodes that are started from now on are in. One world has one.
     pub overlay: Overlay,
+    /// How wide its network is. Decide before the first node starts.
+    pub widths: Widths,
     /// Whether notices of neighbours, ranges and keys are kept too, see [`World::take_notices`].
     pub keeps_all_notices: bool,
     /// Whether a failed oracle panics at once (in tests), or is collected (in the simulator's binary).
@@ -210,6 +213,7 @@ impl World {
             tally: Tally::default(),
             failures: Vec::new(),
             overlay: Overlay::Kademlia,
+            widths: Widths::USUAL,
             keeps_all_notices: false,
             panics: true,
             judges: true,

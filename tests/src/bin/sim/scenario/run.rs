@@ -21,8 +21,11 @@ use super::{Common, Scenario, basis};
 use crate::progress::Progress;
 
 /// Runs a scenario once for each size, and prints each.
-pub fn run(scenario: &Scenario) -> ExitCode {
-    let common = scenario.common();
+///
+/// # Errors
+/// Which option does not go with another; then nothing was run.
+pub fn run(scenario: &Scenario) -> Result<ExitCode, String> {
+    let (common, widths) = (scenario.common(), scenario.widths()?);
     let mut out = Printer {
         common,
         failed: false,
@@ -30,18 +33,23 @@ pub fn run(scenario: &Scenario) -> ExitCode {
     };
     let mut plots = Vec::new();
     for nodes in &common.nodes {
-        run_one(scenario, &basis(common, *nodes), &mut out, &mut plots);
+        run_one(
+            scenario,
+            &basis(common, widths, *nodes),
+            &mut out,
+            &mut plots,
+        );
     }
     if let Some(folder) = &common.plots
         && let Err(error) = write_plots(folder, scenario, &plots)
     {
         eprintln!("error: cannot write plots to {}: {error}", folder.display());
-        return ExitCode::FAILURE;
+        return Ok(ExitCode::FAILURE);
     }
     if out.failed {
-        return ExitCode::FAILURE;
+        return Ok(ExitCode::FAILURE);
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A point for a plot: which plot, and where.
