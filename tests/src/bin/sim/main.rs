@@ -35,6 +35,7 @@ use clap::{CommandFactory, Parser};
 ///   cargo sim -- --seed 7 --nodes 10000 --crypto stand-in --boards 0
 ///   cargo sim -- --seed 7 --nodes 200 --churn 30 --loss 5 --duplicates 2 --reorder 10
 ///   cargo sim -- lookup --nodes 1000 --dead 10
+///   cargo sim -- lookup --nodes 1000 --k 8 --alpha 5
 ///   cargo sim -- churn --nodes 500 --median 60 --hours 2 --csv
 #[derive(Parser, Debug)]
 #[command(
