@@ -13,7 +13,7 @@ use core::net::SocketAddr;
 
 use crate::addr::PackedAddr;
 use crate::config::{Config, Identity};
-use crate::dht::{Dht, Owner};
+use crate::dht::{Dht, Found, Owner};
 use crate::id::{Key, NodeId, UserId};
 use crate::name::Name;
 use crate::output::{
@@ -135,14 +135,19 @@ impl<P: Plan> Node<P> {
         if !self.advance(now) {
             return;
         }
-        if let Some(mut found) = self.dht.handle_datagram(now, from, bytes) {
-            while let Some(verified) = found.next(&mut self.dht) {
-                if let Owner::Timeline(tag) = found.owner {
-                    self.timeline.on_record(now, tag, found.op, &verified);
-                }
-            }
+        if let Some(found) = &mut self.dht.handle_datagram(now, from, bytes) {
+            self.take_found(now, found);
         }
         self.settle(now);
+    }
+
+    #[inline(never)] // Its frame is not to last while datagrams are decoded and answers looked at.
+    fn take_found(&mut self, now: Instant, found: &mut Found<'_>) {
+        while let Some(verified) = found.next(&mut self.dht) {
+            if let Owner::Timeline(tag) = found.owner {
+                self.timeline.on_record(now, tag, found.op, &verified);
+            }
+        }
     }
 
     /// Does what was due by `now`. Calling it too early is harmless.

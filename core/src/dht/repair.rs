@@ -482,6 +482,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// The peer said which of the records told it lacks, and which it holds.
+    #[inline(never)] // As `on_newer`.
     pub(super) fn on_lacks(&mut self, lacks: u64, holds: u64) {
         if self.repair.phase != Phase::Asking {
             return;
@@ -586,10 +587,23 @@ impl<P: Plan> Dht<P> {
 
     /// A peer holds a newer record than the one put there: it is taken. Only the time of day tells what is left of
     /// its lifetime; a node that does not know it gets the record in the peer's own round.
+    #[inline(never)] // Its frame is not to lie under what other answers need.
     pub(super) fn on_newer(&mut self, record: RecordId, theirs: &[u8], from: &Contact) {
-        let Some(held) = self.records.get(self.now, record) else {
-            return;
-        };
+        if let Some(offer) = &self.newer_from(record, theirs, from) {
+            // The store counts what it refuses.
+            let _ = self.offer(offer);
+        }
+    }
+
+    /// What a peer sent as newer than a record held, as it is offered to the own store.
+    #[inline(never)] // Its frame is to be gone before anything is verified.
+    fn newer_from<'r>(
+        &mut self,
+        record: RecordId,
+        theirs: &'r [u8],
+        from: &Contact,
+    ) -> Option<Offer<'r>> {
+        let held = self.records.get(self.now, record)?;
         let newer = Record::decode(held.bytes).and_then(|own| {
             let theirs = Record::decode(theirs)?;
             let newer = theirs.key == own.key
@@ -597,22 +611,24 @@ impl<P: Plan> Dht<P> {
                 && theirs.sequence > own.sequence;
             newer.then_some(theirs).ok_or(Rule::Older)
         });
-        match newer {
-            Err(rule) => self.dropped.count(rule),
-            Ok(theirs) if theirs.issued_ms != 0 && self.clock.unix_ms(self.now).is_some() => {
-                let source = from.addr.to_socket_addr().map(source_of);
-                let offer = Offer {
-                    record: theirs,
-                    depth: held.depth,
-                    spilled: false,
-                    age_ms: held.age_ms,
-                    remaining_ms: u64::from(theirs.lifetime_ms),
-                    source: Some(source.unwrap_or_default()),
-                };
-                // The store counts what it refuses.
-                let _ = self.offer(&offer);
+        let theirs = match newer {
+            Ok(theirs) => theirs,
+            Err(rule) => {
+                self.dropped.count(rule);
+                return None;
             }
-            Ok(_) => {}
+        };
+        if theirs.issued_ms == 0 || self.clock.unix_ms(self.now).is_none() {
+            return None;
         }
+        let source = from.addr.to_socket_addr().map(source_of);
+        Some(Offer {
+            record: theirs,
+            depth: held.depth,
+            spilled: false,
+            age_ms: held.age_ms,
+            remaining_ms: u64::from(theirs.lifetime_ms),
+            source: Some(source.unwrap_or_default()),
+        })
     }
 }

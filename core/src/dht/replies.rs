@@ -450,6 +450,7 @@ impl<P: Plan> Dht<P> {
     }
 
     /// A holder answered a put.
+    #[inline(never)] // As `on_reply`.
     fn on_stored(&mut self, handle: Handle, from: &Contact, outcome: &PutOutcome<'_>) {
         let Some(visit) = self.visits.get_mut(handle) else {
             return;

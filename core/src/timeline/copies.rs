@@ -230,13 +230,25 @@ impl<P: Plan> Copies<P> {
         persists: &mut Persists<P>,
         offer: &Offer<'_>,
     ) -> Result<HeadNews, Rule> {
-        let record = Record::decode(offer.head)?;
-        let head = Log::<P>::read_head(&record).ok_or(Rule::Kind)?;
-        if let Some(news) = self.compare(posts, &record, &head)? {
+        if let Some(news) = self.compare(posts, offer.head)? {
             return Ok(news);
         }
-        record.check::<P::Crypto>()?;
-        record.verify::<P::Crypto>(me.network())?;
+        Record::prove::<P::Crypto>(offer.head, me.network())?;
+        self.keep(now, me, posts, persists, offer)
+    }
+
+    /// Keeps a verified head, and finds it a place.
+    #[inline(never)] // As `compare`.
+    fn keep(
+        &mut self,
+        now: Instant,
+        me: &Me<P>,
+        posts: &mut Posts<P>,
+        persists: &mut Persists<P>,
+        offer: &Offer<'_>,
+    ) -> Result<HeadNews, Rule> {
+        let record = Record::decode(offer.head)?;
+        let head = Log::<P>::read_head(&record).ok_or(Rule::Kind)?;
         let (expires, expires_ms) = expiry(now, me.clock(), &head, offer);
         if expires.since_ms(now) < REMAINING_MIN_MS {
             return Err(Rule::Lifetime);
@@ -260,12 +272,10 @@ impl<P: Plan> Copies<P> {
     }
 
     /// Compares a head with the one known, before its signature is checked: `Some` when it changes nothing.
-    fn compare(
-        &self,
-        posts: &Posts<P>,
-        record: &Record<'_>,
-        head: &Head<'_>,
-    ) -> Result<Option<HeadNews>, Rule> {
+    #[inline(never)] // Its frame is to be gone before anything is verified.
+    fn compare(&self, posts: &Posts<P>, bytes: &[u8]) -> Result<Option<HeadNews>, Rule> {
+        let record = Record::decode(bytes)?;
+        let head = Log::<P>::read_head(&record).ok_or(Rule::Kind)?;
         let Some(copy) = self.of(&record.author) else {
             return Ok(None);
         };

@@ -213,10 +213,8 @@ impl<P: Plan> State<P> {
         bytes: &[u8],
         remaining_ms: Option<u64>,
     ) -> Result<FollowNews, Rule> {
-        let record = Record::decode(bytes)?;
-        record.check::<P::Crypto>()?;
-        record.verify::<P::Crypto>(self.me.network())?;
-        self.on_verified_follow(now, &record, remaining_ms)
+        Record::prove::<P::Crypto>(bytes, self.me.network())?;
+        self.on_verified_follow(now, &Record::decode(bytes)?, remaining_ms)
     }
 
     /// As [`State::on_follow`], for a record whose signature was verified.

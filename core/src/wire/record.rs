@@ -287,6 +287,18 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Decodes, checks and verifies a record. For who wants to decode it when that is over: to verify goes deep, and what was
+    /// decoded would lie on the stack meanwhile.
+    ///
+    /// # Errors
+    /// As [`Record::decode`], [`Record::check`] and [`Record::verify`].
+    #[inline(never)] // What it decodes is to be gone when it returns.
+    pub fn prove<C: Crypto>(bytes: &[u8], network: NetworkId) -> Result<(), Rule> {
+        let record = Record::decode(bytes)?;
+        record.check::<C>()?;
+        record.verify::<C>(network)
+    }
+
     /// Decodes the payload as `T`; unknown trailing bytes are ignored.
     ///
     /// # Errors

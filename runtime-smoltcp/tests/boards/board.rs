@@ -30,8 +30,7 @@ pub const LM3S6965: Kind = Kind {
     target: "thumbv7m-none-eabi",
     machine: "lm3s6965evb",
     card: "stellaris",
-    // 12,560 were used at most. It must come down to 12 KiB; until it has, it may not grow.
-    stack_max: 12 * 1024 + 512,
+    stack_max: 12 * 1024,
 };
 /// Cortex-M4F, 4 MiB of RAM.
 pub const MPS2_AN386: Kind = Kind {

@@ -99,6 +99,7 @@ impl<P: Plan> Exchange<P> {
     }
 
     /// Lets every read go on as far as it can.
+    #[inline(never)] // Its frame is not to last while children are called.
     pub(in super::super) fn step_reads(&mut self, now: Instant, state: &mut State<P>) {
         if !core::mem::take(&mut self.reads.restless) {
             return;

@@ -334,6 +334,7 @@ impl<P: Plan> Exchange<P> {
     }
 
     /// A frame from a holder.
+    #[inline(never)] // As `handle_frame`.
     pub(in super::super) fn handle_copy(
         &mut self,
         now: Instant,

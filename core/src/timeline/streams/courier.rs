@@ -125,6 +125,7 @@ impl<P: Plan> Exchange<P> {
     }
 
     /// The answer to an errand.
+    #[inline(never)] // As `handle_frame`.
     pub(super) fn handle_receipt(
         &mut self,
         now: Instant,

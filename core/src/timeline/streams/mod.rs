@@ -233,7 +233,7 @@ impl<P: Plan> Exchange<P> {
         }
     }
 
-    #[inline(never)] // Its frame is not to last while tree and reads go on.
+    #[inline(never)] // Nor are what the roles do inside it: a frame of one is not to lie on the stack while another verifies.
     fn handle_frame(
         &mut self,
         now: Instant,

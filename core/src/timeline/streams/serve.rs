@@ -138,6 +138,7 @@ impl<P: Plan> Exchange<P> {
         Ok(follow.following)
     }
 
+    #[inline(never)] // As `handle_frame`.
     fn handle_get(
         &mut self,
         now: Instant,
@@ -162,6 +163,7 @@ impl<P: Plan> Exchange<P> {
         Taken::Yes
     }
 
+    #[inline(never)] // As `handle_frame`.
     fn handle_get_stored(
         &mut self,
         now: Instant,
@@ -195,6 +197,7 @@ impl<P: Plan> Exchange<P> {
     }
 
     /// While an answer is on its way, only the `Target` frames that its request announced may come.
+    #[inline(never)] // As `handle_frame`.
     pub(super) fn handle_target(
         &mut self,
         now: Instant,

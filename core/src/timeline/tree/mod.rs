@@ -179,6 +179,7 @@ impl<'a> Piece<'a> {
 
 impl<P: Plan> Exchange<P> {
     /// A frame from a child, and the bytes that it came as.
+    #[inline(never)] // As `handle_frame`.
     pub(super) fn handle_answer(
         &mut self,
         now: Instant,
