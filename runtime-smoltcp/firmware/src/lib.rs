@@ -8,6 +8,8 @@
 
 mod commands;
 mod console;
+#[cfg(target_arch = "arm")]
+mod copy;
 mod hardware;
 mod memory;
 mod registers;
