@@ -41,6 +41,8 @@ pub const MPS2_AN386: Kind = Kind {
     stack_max: 24 * 1024,
 };
 
+/// How long a board may take to say how it is, on a busy machine.
+const ANSWER: Duration = Duration::from_secs(60);
 /// About 62 million instructions a second, and no faster than real time.
 const SPEED: &str = "shift=4,align=on,sleep=on";
 
@@ -252,7 +254,7 @@ impl Board {
     fn number(&mut self, begin: &str) -> u64 {
         let from = self.printed();
         self.type_line("status");
-        self.wait_for(from, "status end", Duration::from_secs(20));
+        self.wait_for(from, "status end", ANSWER);
         let rest = self.wait_for(from, begin, Duration::from_secs(1));
         rest.split(' ').next().unwrap().parse().unwrap()
     }
@@ -261,7 +263,7 @@ impl Board {
     pub fn statuses<const N: usize>(&mut self, names: [&str; N]) -> [u64; N] {
         let from = self.printed();
         self.type_line("status");
-        self.wait_for(from, "status end", Duration::from_secs(20));
+        self.wait_for(from, "status end", ANSWER);
         names.map(|name| {
             let rest = self.wait_for(from, &format!("status {name} "), Duration::from_secs(1));
             rest.parse().unwrap()

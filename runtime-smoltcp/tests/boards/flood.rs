@@ -43,6 +43,7 @@ pub struct Flood {
     goes_on: Arc<AtomicBool>,
     pace: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
+    stalled_ms: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -52,17 +53,19 @@ impl Flood {
         let goes_on = Arc::new(AtomicBool::new(true));
         let sent = Arc::new(AtomicU64::new(0));
         let pace = Arc::new(AtomicU64::new(1_000));
+        let stalled_ms = Arc::new(AtomicU64::new(0));
         let name = format!("flood{}", std::process::id());
         let (made, is_made) = channel();
         let (placed, is_placed) = channel();
         let thread = thread::spawn({
             let (goes_on, pace) = (Arc::clone(&goes_on), Arc::clone(&pace));
             let (sent, name, kinds) = (Arc::clone(&sent), name.clone(), kinds.to_vec());
+            let stalled_ms = Arc::clone(&stalled_ms);
             move || {
                 let mut device = TunTapInterface::new(&name, Medium::Ethernet).unwrap();
                 made.send(()).unwrap();
                 is_placed.recv().unwrap();
-                send(&mut device, &kinds, &goes_on, &pace, &sent);
+                send(&mut device, &kinds, &goes_on, &pace, &sent, &stalled_ms);
             }
         });
         // Whoever has opened it keeps it when it is moved.
@@ -73,6 +76,7 @@ impl Flood {
             goes_on,
             pace,
             sent,
+            stalled_ms,
             thread: Some(thread),
         }
     }
@@ -81,6 +85,11 @@ impl Flood {
     /// the rates.
     pub fn keep_pace(&self, permille: u64) {
         self.pace.store(permille, Ordering::Relaxed);
+    }
+
+    /// For how long this machine let the flood stand still at most, and so the emulator too, perhaps.
+    pub fn stalled_ms(&self) -> u64 {
+        self.stalled_ms.load(Ordering::Relaxed)
     }
 
     /// Frames sent so far.
@@ -104,6 +113,7 @@ fn send(
     goes_on: &AtomicBool,
     pace: &AtomicU64,
     sent: &AtomicU64,
+    stalled_ms: &AtomicU64,
 ) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut passed_ns, mut last) = (0, Instant::now());
@@ -111,6 +121,7 @@ fn send(
     while goes_on.load(Ordering::Relaxed) {
         let now = Instant::now();
         let ns = u64::try_from((now - last).as_nanos()).unwrap();
+        stalled_ms.fetch_max(ns / 1_000_000, Ordering::Relaxed);
         passed_ns += ns * pace.load(Ordering::Relaxed) / 1_000;
         last = now;
         for (done, (kind, rate)) in done.iter_mut().zip(kinds) {

@@ -70,9 +70,7 @@ fn a_second_kind_of_board_joins_a_server_and_exchanges_posts_with_it() {
     board.type_line("post from the board");
     let query = board.wait_for(from, "begun ", COMMAND);
     read(&mut board, "author from the server");
-    let timeline = server.object(&["timeline"]);
-    assert!(timeline.contains("\"complete\":true"), "{timeline}");
-    assert!(timeline.contains("from the board"), "{timeline}");
+    read_by_server(&server, &["\"complete\":true", "from the board"]);
     // Acknowledged, now that a follower holds it.
     let end = board.wait_for(from, &format!("ended {query} "), COMMAND);
     assert_eq!(end, "posted 1");
