@@ -17,7 +17,7 @@ pub struct Kind {
     /// What it is built for.
     target: &'static str,
     /// The emulated machine.
-    machine: &'static str,
+    pub machine: &'static str,
     /// Its network card.
     card: &'static str,
     /// How much stack it may use, in bytes. A larger plan has larger parts to move.
@@ -37,6 +37,14 @@ pub const MPS2_AN386: Kind = Kind {
     krate: "mps2-an386",
     target: "thumbv7em-none-eabi",
     machine: "mps2-an386",
+    card: "lan9118",
+    stack_max: 24 * 1024,
+};
+/// No board: the program that counts instructions, see `firmware/measure`.
+pub const MEASURE: Kind = Kind {
+    krate: "measure",
+    target: "thumbv7m-none-eabi",
+    machine: "mps2-an385",
     card: "lan9118",
     stack_max: 24 * 1024,
 };

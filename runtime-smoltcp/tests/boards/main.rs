@@ -8,6 +8,7 @@
 #![cfg(unix)]
 
 mod board;
+mod costs;
 mod flood;
 mod floods;
 mod mps2;

@@ -1,9 +1,12 @@
 //! Counts the instructions of what a node does most. Two nodes of a board's plan lie in one memory and hand each other
 //! their datagrams, under a clock that is a number; QEMU's `-icount shift=0` makes an instruction a nanosecond, and the
-//! board's counter tells them in steps of [`STEP`]. Prints a line for each operation. The code is built as the firmware is.
-//! `footprint` runs it; it means nothing on a board.
+//! board's counter tells them in steps of [`STEP`]. Prints a line for each operation. The code is built as the firmware is,
+//! with its loops that copy memory, which are checked first. `footprint` and the boards' tests run it; it means nothing on
+//! a board.
 #![no_std]
 #![no_main]
+
+mod copying;
 
 use core::hint::black_box;
 use core::net::SocketAddr;
@@ -202,6 +205,7 @@ fn carry(now: Instant, from: &mut Place, to: &mut Place, costs: &mut Costs) {
 fn main() -> ! {
     static mut NODES: [Node<Board>; 2] = [const { Node::unstarted() }; 2];
     static mut OUTBOXES: [Outbox; 2] = [const { Outbox::EMPTY }; 2];
+    copying::check();
     let ([left, right], [sent_left, sent_right]) = (NODES, OUTBOXES);
     let addr = |host| SocketAddr::from(([10, 0, 0, host], 7827));
     let mut places = [

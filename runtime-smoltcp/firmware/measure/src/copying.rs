@@ -1,0 +1,56 @@
+//! Whether the firmware's own loops copy and fill memory as they must, whatever the length, the alignment and the overlap.
+
+use core::hint::black_box;
+
+/// The memory that things are copied in.
+const LEN: usize = 96;
+/// The longest copy: some words and every rest.
+const LONGEST: usize = 19;
+/// From here on, at each alignment, to everywhere around: before it, over it and behind it.
+const FROM: usize = 40;
+
+/// What lies at a place before anything is copied there.
+fn pattern(at: usize) -> u8 {
+    at.to_le_bytes()[0].wrapping_mul(31) ^ 0x5a
+}
+
+/// Writes and reads byte by byte: nothing of it becomes a call of what is checked.
+struct Bytes([u8; LEN]);
+
+impl Bytes {
+    fn reset(&mut self) {
+        for (at, byte) in self.0.iter_mut().enumerate() {
+            // SAFETY: a reference is valid to write to.
+            unsafe { core::ptr::write_volatile(byte, pattern(at)) };
+        }
+    }
+
+    fn expect(&self, what: impl Fn(usize) -> u8) {
+        for (at, byte) in self.0.iter().enumerate() {
+            // SAFETY: a reference is valid to read from.
+            let found = unsafe { core::ptr::read_volatile(byte) };
+            assert_eq!(found, what(at), "at {at}");
+        }
+    }
+}
+
+/// Panics where a byte is not what it should be.
+pub fn check() {
+    let mut bytes = Bytes([0; LEN]);
+    for len in 0..=LONGEST {
+        for from in FROM..FROM + 4 {
+            for to in FROM - LONGEST - 4..FROM + LONGEST + 8 {
+                bytes.reset();
+                bytes.0.copy_within(from..from + black_box(len), to);
+                let is_new = |at: usize| (to..to + len).contains(&at);
+                bytes.expect(|at| pattern(if is_new(at) { at + from - to } else { at }));
+            }
+            bytes.reset();
+            if let Some(part) = bytes.0.get_mut(from..from + black_box(len)) {
+                part.fill(black_box(0xc3));
+            }
+            let is_new = |at: usize| (from..from + len).contains(&at);
+            bytes.expect(|at| if is_new(at) { 0xc3 } else { pattern(at) });
+        }
+    }
+}
