@@ -6,15 +6,13 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 /// The length of a packed address in bytes.
 pub const PACKED_ADDR_BYTES: usize = 18;
 
 /// An IP address and port in 18 bytes: the IPv6 address, or the IPv4-mapped one (RFC 4291, section
 /// 2.5.5.2), then the port, all big-endian. All zero is no address.
 ///
-/// The flow label and the scope of an IPv6 address are dropped. In postcard it is the 18 bytes and
+/// The flow label and the scope of an IPv6 address are dropped. On the wire it is the 18 bytes and
 /// nothing else; every value decodes, so check [`is_usable_contact`] before use.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackedAddr([u8; PACKED_ADDR_BYTES]);
@@ -73,18 +71,6 @@ impl fmt::Debug for PackedAddr {
             Some(addr) => write!(f, "PackedAddr({addr})"),
             None => f.write_str("PackedAddr(none)"),
         }
-    }
-}
-
-impl Serialize for PackedAddr {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        crate::bytes::serialize(&self.0, serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for PackedAddr {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        crate::bytes::deserialize(deserializer).map(Self)
     }
 }
 
@@ -213,6 +199,7 @@ mod tests {
     use alloc::format;
 
     use super::*;
+    use crate::wire::codec;
 
     fn addr(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -299,10 +286,10 @@ mod tests {
     fn an_address_is_18_raw_bytes_on_the_wire() {
         let packed = PackedAddr::from(addr("1.2.3.4:5"));
         let mut buf = [0; 20];
-        let sent = postcard::to_slice(&packed, &mut buf).unwrap();
-        assert_eq!(sent, packed.as_bytes());
-        assert_eq!(postcard::from_bytes::<PackedAddr>(sent), Ok(packed));
-        assert!(postcard::from_bytes::<PackedAddr>(&[0; 17]).is_err());
+        assert_eq!(codec::encode(&packed, &mut buf), Some(18));
+        assert_eq!(&buf[..18], packed.as_bytes());
+        assert_eq!(codec::decode(&buf), Some((packed, &[0; 2][..])));
+        assert_eq!(codec::decode::<PackedAddr>(&[0; 17]), None);
     }
 
     #[test]

@@ -5,8 +5,6 @@
 
 use core::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use crate::crypto::{Crypto, PublicKey};
 use crate::name::Name;
 
@@ -21,7 +19,7 @@ macro_rules! id_type {
         $(#[$doc])*
         ///
         /// 32 bytes, compared as a big-endian number. `Display` prints 64 lower-case hexadecimal
-        /// digits, `Debug` the first 8. In postcard it is the 32 bytes and nothing else.
+        /// digits, `Debug` the first 8. On the wire it is the 32 bytes and nothing else.
         #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name([u8; ID_BYTES]);
 
@@ -56,18 +54,6 @@ macro_rules! id_type {
                 f.write_str(concat!(stringify!($name), "("))?;
                 write_hex(f, self.0.get(..4).unwrap_or_default())?;
                 f.write_str("…)")
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                crate::bytes::serialize(&self.0, serializer)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                crate::bytes::deserialize(deserializer).map(Self)
             }
         }
     };
@@ -289,6 +275,7 @@ mod tests {
 
     use super::*;
     use crate::crypto::Ed25519;
+    use crate::wire::codec;
 
     const ROOT: Key = Key::from_bytes([7; 32]);
 
@@ -416,13 +403,11 @@ mod tests {
     #[test]
     fn an_id_is_32_raw_bytes_on_the_wire() {
         let mut buf = [0; 40];
-        let sent = postcard::to_slice(&author(), &mut buf).unwrap();
-        assert_eq!(sent, author().as_bytes());
-        assert_eq!(
-            postcard::take_from_bytes::<UserId>(sent).unwrap(),
-            (author(), &[][..])
-        );
-        assert!(postcard::from_bytes::<UserId>(&author().as_bytes()[1..]).is_err());
+        assert_eq!(codec::encode(&author(), &mut buf), Some(32));
+        assert_eq!(&buf[..32], author().as_bytes());
+        let (read, rest) = codec::decode::<UserId>(&buf).unwrap();
+        assert_eq!((read, rest.len()), (author(), 8));
+        assert_eq!(codec::decode::<UserId>(&buf[9..]), None);
     }
 
     #[test]

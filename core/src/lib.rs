@@ -62,7 +62,6 @@ extern crate alloc;
 
 pub mod addr;
 pub mod bounded;
-mod bytes;
 pub mod clock;
 pub mod config;
 pub mod crypto;

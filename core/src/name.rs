@@ -5,16 +5,15 @@
 
 use core::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use crate::id::UserId;
+use crate::wire::codec::{Decode, Encode, Reader, Writer};
 
 /// The longest name, in characters, which are bytes.
 pub const NAME_CHARS_MAX: usize = 24;
 
 /// A user's name: 1 to 24 characters `a-z 0-9 _ -`, beginning with a letter.
 ///
-/// Names are where people are found; they are not unique. In postcard a name is a string, and bytes
+/// Names are where people are found; they are not unique. On the wire a name is a string, and bytes
 /// that are not a valid name do not decode.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name {
@@ -81,16 +80,19 @@ impl fmt::Debug for Name {
     }
 }
 
-impl Serialize for Name {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.as_str().serialize(serializer)
+impl Encode for Name {
+    fn encode(&self, to: &mut Writer<'_>) {
+        self.as_str().encode(to);
     }
 }
 
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <&str>::deserialize(deserializer)?;
-        Self::parse(text).map_err(serde::de::Error::custom)
+impl Decode<'_> for Name {
+    #[inline(never)]
+    fn decode(from: &mut Reader<'_>) -> Self {
+        Self::parse(from.get()).unwrap_or_else(|_| {
+            from.spoil();
+            Self::UNSET
+        })
     }
 }
 
@@ -350,6 +352,7 @@ mod tests {
     use alloc::string::ToString;
 
     use super::*;
+    use crate::wire::codec;
 
     /// An id, and its 52 digits from an independent implementation.
     const DIGITS_OF_USER: &str = "041061050r3gg28a1c60t3gf208h44rm2mb1e60s38dhr78y3wg0";
@@ -409,9 +412,9 @@ mod tests {
     #[test]
     fn an_invalid_name_never_decodes() {
         let mut buf = [0; 32];
-        let sent = postcard::to_slice(&name("alice"), &mut buf).unwrap();
-        assert_eq!(sent, b"\x05alice");
-        assert_eq!(postcard::from_bytes::<Name>(sent), Ok(name("alice")));
+        assert_eq!(codec::encode(&name("alice"), &mut buf), Some(6));
+        assert_eq!(&buf[..6], b"\x05alice");
+        assert_eq!(codec::decode(&buf[..6]), Some((name("alice"), &[][..])));
         for bytes in [
             &b"\x00"[..],
             b"\x01A",
@@ -420,10 +423,10 @@ mod tests {
             b"\x05alic",
             b"\x02a\0",
         ] {
-            assert!(postcard::from_bytes::<Name>(bytes).is_err(), "{bytes:?}");
+            assert_eq!(codec::decode::<Name>(bytes), None, "{bytes:?}");
         }
         let overlong: [u8; 26] = core::array::from_fn(|i| if i == 0 { 25 } else { b'a' });
-        assert!(postcard::from_bytes::<Name>(&overlong).is_err());
+        assert_eq!(codec::decode::<Name>(&overlong), None);
     }
 
     #[test]

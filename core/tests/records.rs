@@ -30,6 +30,7 @@ use strandline_core::records::{
 use strandline_core::rng::{Rng, Seed};
 use strandline_core::rules::Rule;
 use strandline_core::time::Instant;
+use strandline_core::wire::codec::{self, Encode};
 use strandline_core::wire::record::{Claim, Draft, Follow, Kind, Kinds, Profile, Record};
 use strandline_core::wire::{NetworkId, RECORD_LEN_MAX};
 
@@ -192,6 +193,11 @@ fn user(author: u8) -> UserId {
     UserId::of_key::<Toy>(&Toy::public_key(&secret(author)))
 }
 
+fn encoded<'b>(payload: &impl Encode, buf: &'b mut [u8]) -> &'b [u8] {
+    let len = codec::encode(payload, buf).unwrap();
+    &buf[..len]
+}
+
 impl Put {
     fn sign(&self, unix_ms: u64) -> Vec<u8> {
         let name = Name::parse(["anna", "bela", "cleo"][usize::from(self.about)]).unwrap();
@@ -202,7 +208,7 @@ impl Put {
                     name,
                     first_claimed_ms: 0,
                 };
-                let payload = postcard::to_slice(&claim, &mut buf).unwrap();
+                let payload = encoded(&claim, &mut buf);
                 (Key::of_name::<Toy>(&name), None, payload)
             }
             Kind::Follow => {
@@ -213,7 +219,7 @@ impl Put {
                     holds_ms: 0,
                     last_seen: 0,
                 };
-                let payload = postcard::to_slice(&follow, &mut buf).unwrap();
+                let payload = encoded(&follow, &mut buf);
                 let subject = user(self.about);
                 (Key::of_user::<Toy>(&subject), Some(subject), payload)
             }
@@ -226,7 +232,7 @@ impl Put {
                     followers: 0,
                     next_key: [0; 32],
                 };
-                let payload = postcard::to_slice(&profile, &mut buf).unwrap();
+                let payload = encoded(&profile, &mut buf);
                 (Key::of_user::<Toy>(&user(self.author)), None, payload)
             }
             Kind::Value => (

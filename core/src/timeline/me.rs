@@ -4,8 +4,6 @@
 //! What is said in a record is decided elsewhere. Invariant: no two different records of this user carry one
 //! sequence, but values for which the application chose it, and nothing is signed once the storage has failed or before the log's numbers are known.
 
-use serde::Serialize;
-
 use crate::addr::PackedAddr;
 use crate::clock::Clock;
 use crate::config::{Config, Durability, Identity};
@@ -16,6 +14,7 @@ use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::time::Instant;
+use crate::wire::codec::{self, Encode};
 use crate::wire::frame::Get;
 use crate::wire::record::{Draft, Kind, PayloadBuf};
 use crate::wire::{NetworkId, PAYLOAD_LEN_MAX};
@@ -234,7 +233,7 @@ impl<P: Plan> Me<P> {
     ///
     /// Its sequence is above every one before, and not below the date in ms, so that it is also above what was signed
     /// before storage was lost.
-    pub fn sign<T: Serialize>(
+    pub fn sign<T: Encode>(
         &mut self,
         now: Instant,
         about: &About,
@@ -242,8 +241,8 @@ impl<P: Plan> Me<P> {
         buf: &mut [u8],
     ) -> Option<usize> {
         let mut encoded: PayloadBuf = [0; PAYLOAD_LEN_MAX];
-        let payload = postcard::to_slice(payload, &mut encoded).ok()?;
-        self.sign_bytes(now, about, payload, buf)
+        let len = codec::encode(payload, &mut encoded)?;
+        self.sign_bytes(now, about, encoded.get(..len)?, buf)
     }
 
     /// As [`Me::sign`], with the payload as it is to travel.

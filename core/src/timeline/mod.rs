@@ -34,8 +34,6 @@ pub mod tree;
 #[cfg(test)]
 mod testing;
 
-use serde::Deserialize;
-
 use crate::config::{Config, Identity};
 use crate::id::UserId;
 use crate::name::Name;
@@ -44,6 +42,7 @@ use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::rules::{Dropped, Rule};
 use crate::time::{Instant, earliest};
+use crate::wire::codec::Decode;
 use crate::wire::record::{Kind, Record};
 
 use exchange::Exchange;
@@ -271,7 +270,7 @@ impl<P: Plan> Timeline<P> {
 }
 
 /// The payload of a record that must be of `kind`.
-fn payload_of<'a, T: Deserialize<'a>>(record: &Record<'a>, kind: Kind) -> Result<T, Rule> {
+fn payload_of<'a, T: Decode<'a>>(record: &Record<'a>, kind: Kind) -> Result<T, Rule> {
     if record.kind == kind {
         record.payload()
     } else {

@@ -6,6 +6,7 @@
 use crate::id::{Key, UserId};
 use crate::plan::Plan;
 use crate::time::Instant;
+use crate::wire::codec;
 use crate::wire::record::{
     Claim, FOLLOWING_PER_PAGE, Followed, Following, HELD_LEN, HOLDING_PER_PAGE, Holding, Kind,
     Profile, Sighting,
@@ -156,8 +157,8 @@ fn sign_following<P: Plan>(
             user: followed.user,
             name: followed.name,
         };
-        let written = postcard::to_slice(&entry, entries.get_mut(used..)?).ok()?;
-        used = used.checked_add(written.len())?;
+        let written = codec::encode(&entry, entries.get_mut(used..)?)?;
+        used = used.checked_add(written)?;
     }
     let following = Following {
         pages: Statement::following_pages(state),

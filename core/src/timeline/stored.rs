@@ -1,7 +1,7 @@
 //! The entries of the host's storage: what each [`Class`] holds, byte by byte.
 //!
 //! Owns the formats and the way back. Numbers in keys are big-endian, so that ordered storage hands posts back by
-//! number; values are postcard. Like the wire's, these types only ever grow at their end: bytes after the last known field
+//! number; values are encoded as on the wire. Like the wire's, these types only ever grow at their end: bytes after the last known field
 //! are ignored. Dates are Unix ms, 0 where there was no clock.
 //!
 //! | class | key | value |
@@ -16,8 +16,6 @@
 //! Invariant: what was restored is as trustworthy as what came from the network: it is decoded, checked against its hash
 //! chain, and copies against their signed head.
 
-use serde::{Deserialize, Serialize};
-
 use crate::addr::PackedAddr;
 use crate::crypto::Digest;
 use crate::id::UserId;
@@ -25,6 +23,7 @@ use crate::name::Name;
 use crate::output::{Class, Damaged, PersistId, STORED_KEY_LEN_MAX, STORED_VALUE_LEN_MAX, Stored};
 use crate::plan::Plan;
 use crate::time::Instant;
+use crate::wire::codec::{self, Decode, coded_struct, encode};
 use crate::wire::post::Post;
 use crate::wire::{POST_LEN_MAX, RECORD_LEN_MAX};
 
@@ -38,24 +37,24 @@ use super::state::State;
 const _: () = assert!(RECORD_LEN_MAX + 20 <= STORED_VALUE_LEN_MAX);
 const _: () = assert!(POST_LEN_MAX + 20 <= STORED_VALUE_LEN_MAX);
 
-#[derive(Serialize, Deserialize)]
 struct LogValue {
     last: u64,
-    #[serde(with = "crate::bytes")]
     hash: Digest,
     reserved: u64,
     sequence: u64,
     claimed_ms: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+coded_struct! { LogValue { last, hash, reserved, sequence, claimed_ms } }
+
 struct FollowingValue {
     name: Name,
     pinned: bool,
     cursor: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+coded_struct! { FollowingValue { name, pinned, cursor } }
+
 struct FollowerValue {
     name: Name,
     address: PackedAddr,
@@ -65,17 +64,21 @@ struct FollowerValue {
     expires_ms: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+coded_struct! { FollowerValue { name, address, last_seen, sequence, holds_until_ms, expires_ms } }
+
 struct CopyValue<'a> {
     expires_ms: u64,
     head: &'a [u8],
 }
 
-#[derive(Serialize, Deserialize)]
+coded_struct! { CopyValue<'a> { expires_ms, head } }
+
 struct CopyPostValue<'a> {
     seen_ms: u64,
     post: &'a [u8],
 }
+
+coded_struct! { CopyPostValue<'a> { seen_ms, post } }
 
 impl<P: Plan> State<P> {
     /// The next thing that storage has to write or delete, encoded into `buf` (which needs
@@ -312,20 +315,12 @@ fn encode_key(entry: &Entry, buf: &mut [u8]) -> (Class, usize) {
     (class, len)
 }
 
-fn encode<T: Serialize>(value: &T, buf: &mut [u8]) -> Option<usize> {
-    postcard::to_slice(value, buf)
-        .ok()
-        .map(|written| written.len())
-}
-
 /// Later versions may append fields: what follows the known ones is ignored.
-fn decode<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Option<T> {
-    postcard::take_from_bytes(value)
-        .ok()
-        .map(|(value, _)| value)
+fn decode<'a, T: Decode<'a>>(value: &'a [u8]) -> Option<T> {
+    codec::decode(value).map(|(value, _)| value)
 }
 
-fn keyed<'a, T: Deserialize<'a>>(key: &[u8], value: &'a [u8]) -> Option<(UserId, T)> {
+fn keyed<'a, T: Decode<'a>>(key: &[u8], value: &'a [u8]) -> Option<(UserId, T)> {
     Some((UserId::from_bytes(key.try_into().ok()?), decode(value)?))
 }
 
@@ -451,7 +446,8 @@ mod tests {
         let expires = "f8a596ffbc31";
         let len = |bytes: &[u8]| {
             let mut buf = [0; 3];
-            hex(postcard::to_slice(&bytes.len(), &mut buf).unwrap())
+            let len = codec::encode(&u16::try_from(bytes.len()).unwrap(), &mut buf).unwrap();
+            hex(buf.get(..len).unwrap())
         };
         assert_eq!(
             written(&mut state),

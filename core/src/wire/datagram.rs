@@ -4,8 +4,7 @@
 //! nothing after it. Does not decide whom to answer. Invariant: a reply that may go to an address not yet
 //! validated (`Pong` without proof, `Denied`) is never longer than the shortest request.
 
-use serde::{Deserialize, Serialize};
-
+use super::codec::{coded_enum, coded_struct};
 use super::record::{Record, Slot};
 use super::{DATAGRAM_LEN_MAX, NetworkId};
 use crate::addr::PackedAddr;
@@ -26,31 +25,29 @@ pub const COPY_DEPTH: u8 = u8::MAX;
 const _: () = assert!(COPY_DEPTH > crate::id::SHARD_DEPTH_MAX);
 
 /// One datagram without its preamble.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Datagram<'a> {
     /// Chosen by the requester, repeated by the reply.
-    #[serde(with = "crate::bytes")]
     pub transaction: Transaction,
     /// The id of the node that sends this.
     pub sender: NodeId,
     /// In a request: the token that the receiver gave earlier, or [`NO_TOKEN`]. In a reply: the token for
     /// the requester's address.
-    #[serde(with = "crate::bytes")]
     pub token: Token,
     /// What is asked or answered.
-    #[serde(borrow)]
     pub body: Body<'a>,
 }
 
+coded_struct! { Datagram<'a> { transaction, sender, token, body } }
+
 /// What a datagram asks or answers. Append-only: the position is the tag on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Body<'a> {
     /// Request: are you there? The only request sent to an address never heard from.
     Ping {
         /// The sender is about to go; honoured only with a valid token.
         leaving: bool,
         /// Asks for proof of the node id: 16 random bytes to sign.
-        #[serde(with = "crate::bytes::option")]
         challenge: Option<[u8; 16]>,
         /// Zeros that bring the datagram to [`super::PING_LEN`] bytes.
         pad: &'a [u8],
@@ -151,15 +148,33 @@ pub enum Body<'a> {
     },
 }
 
+coded_enum! {
+    Body<'a> {
+        0 => Ping { leaving, challenge, pad },
+        1 => FindNode { target },
+        2 => Get { key, kinds, after, limit },
+        3 => Put { depth, spilled, age_ms, remaining_ms, record },
+        4 => Send { key, bytes },
+        5 => Pong { observed, proof },
+        6 => Found { observed, more, spilled, records, contacts },
+        7 => Stored { observed, outcome },
+        8 => Delivered { observed, accepted, bytes },
+        9 => Denied { observed, reason },
+        10 => Have { told },
+        11 => Lacks { observed, lacks, holds },
+    } else Self::FindNode { target: Key::ZERO }
+}
+
 /// A node key and its signature over a challenge.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Proof<'a> {
     /// The node's public key; its hash is the node id.
-    #[serde(with = "crate::bytes")]
     pub key: PublicKey,
     /// 64 bytes over H("strandline/proof/v1", network, challenge, observed address).
     pub signature: &'a [u8],
 }
+
+coded_struct! { Proof<'a> { key, signature } }
 
 impl Proof<'_> {
     /// The signature as an array, if it has the right length.
@@ -170,7 +185,7 @@ impl Proof<'_> {
 }
 
 /// What a holder did with a record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PutOutcome<'a> {
     /// It is held now, or was already held with the same bytes.
     Stored,
@@ -185,8 +200,17 @@ pub enum PutOutcome<'a> {
     Refused,
 }
 
+coded_enum! {
+    PutOutcome<'a> {
+        0 => Stored,
+        1 => Older { record },
+        2 => Full,
+        3 => Refused,
+    } else Self::Refused
+}
+
 /// Why a request was not carried out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Denial {
     /// The token is missing or too old; this reply carries a fresh one.
     Token,
@@ -194,6 +218,14 @@ pub enum Denial {
     Busy,
     /// This node does not do that.
     Unsupported,
+}
+
+coded_enum! {
+    Denial {
+        0 => Token,
+        1 => Busy,
+        2 => Unsupported,
+    } else Self::Unsupported
 }
 
 /// Bytes of a contact on the wire: node id and packed address.

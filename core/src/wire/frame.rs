@@ -4,15 +4,14 @@
 //! 1024 bytes. Owns the layout and the signature of `Get`; which frame may follow which is `timeline`'s
 //! business. Trust comes from the signed records and posts inside, never from the connection.
 
-use serde::{Deserialize, Serialize};
-
+use super::codec::{coded_enum, coded_struct};
 use super::{FRAME_LEN_MAX, FRAME_PREFIX_LEN, NetworkId};
 use crate::crypto::{Crypto, Digest, PublicKey, SecretKey, Signature};
 use crate::id::UserId;
 use crate::rules::Rule;
 
 /// One frame without its preamble. Append-only: the position is the tag on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Frame<'a> {
     /// Request: here is my signed `Follow` record, about you. Answered by `Done` or `Refused`.
     Follow {
@@ -67,13 +66,29 @@ pub enum Frame<'a> {
     },
 }
 
+coded_enum! {
+    Frame<'a> {
+        0 => Follow { record },
+        1 => Unfollow { record },
+        2 => Get(inner),
+        3 => Target(inner),
+        4 => GetStored(inner),
+        5 => Head { record, remaining_ms },
+        6 => Post { post },
+        7 => Deleted { record },
+        8 => Working,
+        9 => Done { author, outcome },
+        10 => End,
+        11 => Refused { reason, head },
+    } else Self::End
+}
+
 /// The request that spreads as a tree. What the reader signs is the same in every hop; the rest is the hop's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Get<'a> {
     /// Chosen by the reader; with the reader's key it names the request in the whole network.
     pub request: u64,
     /// The reader's identity key.
-    #[serde(with = "crate::bytes")]
     pub reader: PublicKey,
     /// When the reader signed it, Unix ms; 0 without a clock.
     pub issued_ms: u64,
@@ -96,6 +111,8 @@ pub struct Get<'a> {
     /// How many `Target` frames follow.
     pub targets: u16,
 }
+
+coded_struct! { Get<'a> { request, reader, issued_ms, fanout, signature, depth, promotions, deadline_ms, log, since, limit, targets } }
 
 impl<'a> Get<'a> {
     /// What the reader signs.
@@ -156,7 +173,7 @@ impl<'a> Get<'a> {
 }
 
 /// A user to be asked on the reader's behalf.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Target<'a> {
     /// The target's signed `Profile`: whom to ask, and where.
     pub profile: &'a [u8],
@@ -168,8 +185,10 @@ pub struct Target<'a> {
     pub limit: u16,
 }
 
+coded_struct! { Target<'a> { profile, log, since, limit } }
+
 /// Asks a holder for the copies that it keeps.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GetStored {
     /// Whose posts.
     pub author: UserId,
@@ -181,8 +200,10 @@ pub struct GetStored {
     pub limit: u16,
 }
 
+coded_struct! { GetStored { author, log, since, limit } }
+
 /// How the answer about one author ended. Append-only.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
     /// All that was asked for was sent (for `Follow`: the record was taken).
     Complete,
@@ -192,8 +213,16 @@ pub enum Ending {
     Unreached(Unreached),
 }
 
+coded_enum! {
+    Ending {
+        0 => Complete,
+        1 => NothingNew,
+        2 => Unreached(inner),
+    } else Self::Complete
+}
+
 /// Why an author was not reached. Append-only.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unreached {
     /// Nobody accepted the connection.
     NoConnection,
@@ -211,6 +240,19 @@ pub enum Unreached {
     Invalid,
     /// The profile or name could not be found.
     NotFound,
+}
+
+coded_enum! {
+    Unreached {
+        0 => NoConnection,
+        1 => Stalled,
+        2 => Refused,
+        3 => Deadline,
+        4 => TooManyPromotions,
+        5 => Offline,
+        6 => Invalid,
+        7 => NotFound,
+    } else Self::Invalid
 }
 
 impl Unreached {
@@ -231,7 +273,7 @@ impl Unreached {
 }
 
 /// Why a request was refused. Append-only.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// Too much to do just now.
     Busy,
@@ -243,6 +285,16 @@ pub enum Refusal {
     NotHeld,
     /// The request broke a rule.
     Invalid,
+}
+
+coded_enum! {
+    Refusal {
+        0 => Busy,
+        1 => NotFollowing,
+        2 => Repeated,
+        3 => NotHeld,
+        4 => Invalid,
+    } else Self::Invalid
 }
 
 impl<'a> Frame<'a> {

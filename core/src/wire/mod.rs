@@ -1,10 +1,11 @@
 //! The bytes that travel: datagrams, stream frames, signed records and posts.
 //!
-//! Owns every layout and its limits, and nothing else: no state, no time, no policy. These types are the
-//! only ones that derive serde; they are append-only, and each has a golden test. What is signed or
+//! Owns every layout and its limits, and nothing else: no state, no time, no policy. These types are
+//! append-only, and each has a golden test. How their fields become bytes is [`codec`]'s. What is signed or
 //! hashed is always the exact bytes received, never a re-encoding, since postcard is not canonical.
 //! `PROTOCOL.md` describes every byte.
 
+pub mod codec;
 pub mod datagram;
 pub mod frame;
 pub mod post;
@@ -12,6 +13,8 @@ pub mod record;
 
 use crate::crypto::Crypto;
 use crate::rules::Rule;
+
+use codec::{Decode, Encode};
 
 /// The protocol version: first byte of every datagram and frame.
 pub const VERSION: u8 = 1;
@@ -86,18 +89,18 @@ fn open_preamble(bytes: &[u8], network: NetworkId) -> Result<&[u8], Rule> {
 }
 
 /// Writes version and network, then `body` in postcard; `None` when `buf` is too short.
-fn seal<T: serde::Serialize>(network: NetworkId, body: &T, buf: &mut [u8]) -> Option<usize> {
+fn seal<T: Encode>(network: NetworkId, body: &T, buf: &mut [u8]) -> Option<usize> {
     let (preamble, rest) = buf.split_first_chunk_mut::<PREAMBLE_LEN>()?;
     let [a, b, c, d] = network.0;
     *preamble = [VERSION, a, b, c, d];
-    let len = postcard::to_slice(body, rest).ok()?.len();
+    let len = codec::encode(body, rest)?;
     Some(PREAMBLE_LEN.saturating_add(len))
 }
 
-/// Decodes postcard with nothing left over.
-fn decode_whole<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Rule> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok(_) | Err(_) => Err(Rule::Malformed),
+/// Decodes a value with nothing left over.
+fn decode_whole<'a, T: Decode<'a>>(bytes: &'a [u8]) -> Result<T, Rule> {
+    match codec::decode(bytes) {
+        Some((value, [])) => Ok(value),
+        Some(_) | None => Err(Rule::Malformed),
     }
 }

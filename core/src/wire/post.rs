@@ -5,8 +5,7 @@
 //! checks one signature and then hashes, newest first. Owns layout and hashes; the log and the copies live in
 //! `timeline`.
 
-use serde::{Deserialize, Serialize};
-
+use super::codec::{self, coded_struct};
 use super::{ATTRIBUTES_LEN_MAX, NetworkId, POST_LEN_MAX, TEXT_LEN_MAX};
 use crate::crypto::{Crypto, Digest};
 use crate::id::UserId;
@@ -49,7 +48,7 @@ impl PostKind {
 }
 
 /// The hashed part of a post. Bytes after the last known field are hashed, kept and ignored.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header<'a> {
     /// The author.
     pub user: UserId,
@@ -60,24 +59,24 @@ pub struct Header<'a> {
     /// When the author wrote it, Unix ms; 0 without a clock.
     pub time_ms: u64,
     /// Hash of the header before; all zero for the first post. Of a gap: the newest post that was recovered, if any.
-    #[serde(with = "crate::bytes")]
     pub prev: Digest,
     /// See [`PostKind`].
     pub kind: u8,
     /// For later use, at most [`ATTRIBUTES_LEN_MAX`] bytes.
     pub attributes: &'a [u8],
     /// H("strandline/text/v1", salt, text).
-    #[serde(with = "crate::bytes")]
     pub text_hash: Digest,
 }
 
-#[derive(Serialize, Deserialize)]
+coded_struct! { Header<'a> { user, log, seq, time_ms, prev, kind, attributes, text_hash } }
+
 struct Wire<'a> {
     header: &'a [u8],
-    #[serde(with = "crate::bytes")]
     salt: Salt,
     text: &'a str,
 }
+
+coded_struct! { Wire<'a> { header, salt, text } }
 
 /// A decoded post.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,8 +102,7 @@ impl<'a> Post<'a> {
             return Err(Rule::Overlong);
         }
         let wire: Wire<'a> = super::decode_whole(bytes)?;
-        let (header, _later) =
-            postcard::take_from_bytes::<Header<'a>>(wire.header).map_err(|_| Rule::Malformed)?;
+        let (header, _later) = codec::decode::<Header<'a>>(wire.header).ok_or(Rule::Malformed)?;
         if wire.text.len() > TEXT_LEN_MAX || header.attributes.len() > ATTRIBUTES_LEN_MAX {
             return Err(Rule::Overlong);
         }
@@ -166,14 +164,15 @@ impl Draft<'_> {
             text_hash: text_hash::<C>(&self.salt, self.text),
         };
         let mut header_buf = [0; 192];
-        let header = postcard::to_slice(&header, &mut header_buf).ok()?;
+        let header_len = codec::encode(&header, &mut header_buf)?;
+        let header = header_buf.get(..header_len)?;
         let hash = header_hash::<C>(network, header);
         let wire = Wire {
             header,
             salt: self.salt,
             text: self.text,
         };
-        let len = postcard::to_slice(&wire, buf).ok()?.len();
+        let len = codec::encode(&wire, buf)?;
         Some((len, hash))
     }
 }

@@ -5,8 +5,7 @@
 //! ignored, so that later versions can add fields. Owns the layout, the payload of each kind, and the
 //! checks that need nothing but the record itself; holding, replacing and expiring are `records`' business.
 
-use serde::{Deserialize, Serialize};
-
+use super::codec::{self, Decode, Encode, coded_struct};
 use super::{NetworkId, PAYLOAD_LEN_MAX, RECORD_LEN_MAX};
 use crate::addr::PackedAddr;
 use crate::crypto::{Crypto, Digest, PublicKey, SecretKey, Signature};
@@ -98,12 +97,10 @@ impl Kinds {
     }
 }
 
-#[derive(Serialize, Deserialize)]
 struct Body<'a> {
     kind: u8,
     key: Key,
     author: UserId,
-    #[serde(with = "crate::bytes")]
     signer: PublicKey,
     subject: Option<UserId>,
     page: u16,
@@ -113,13 +110,16 @@ struct Body<'a> {
     payload: &'a [u8],
 }
 
+coded_struct! { Body<'a> { kind, key, author, signer, subject, page, sequence, issued_ms, lifetime_ms, payload } }
+
 /// The beginning of a [`Body`].
-#[derive(Deserialize)]
 struct Place {
     _kind: u8,
     key: Key,
     author: UserId,
 }
+
+coded_struct! { Place { _kind, key, author } }
 
 /// A decoded record. Its signature is not checked by decoding: see [`Record::verify`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,12 +172,10 @@ impl<'a> Record<'a> {
         if bytes.len() > RECORD_LEN_MAX {
             return Err(Rule::Overlong);
         }
-        let (signed, rest) =
-            postcard::take_from_bytes::<&[u8]>(bytes).map_err(|_| Rule::Malformed)?;
+        let (signed, rest) = codec::decode::<&[u8]>(bytes).ok_or(Rule::Malformed)?;
         let signature = rest.try_into().map_err(|_| Rule::Malformed)?;
         // Later versions may append fields: what follows the known ones is signed, kept and ignored.
-        let (body, _later) =
-            postcard::take_from_bytes::<Body<'a>>(signed).map_err(|_| Rule::Malformed)?;
+        let (body, _later) = codec::decode::<Body<'a>>(signed).ok_or(Rule::Malformed)?;
         if body.payload.len() > PAYLOAD_LEN_MAX {
             return Err(Rule::Overlong);
         }
@@ -204,11 +202,11 @@ impl<'a> Record<'a> {
     /// # Errors
     /// [`Rule::Malformed`].
     pub fn place(bytes: &'a [u8]) -> Result<(Key, UserId), Rule> {
-        let place = postcard::take_from_bytes::<&[u8]>(bytes)
-            .and_then(|(signed, _)| postcard::take_from_bytes::<Place>(signed));
+        let place =
+            codec::decode::<&[u8]>(bytes).and_then(|(signed, _)| codec::decode::<Place>(signed));
         place
             .map(|(place, _)| (place.key, place.author))
-            .map_err(|_| Rule::Malformed)
+            .ok_or(Rule::Malformed)
     }
 
     /// The record's slot at its location.
@@ -303,10 +301,10 @@ impl<'a> Record<'a> {
     ///
     /// # Errors
     /// [`Rule::Payload`].
-    pub fn payload<T: Deserialize<'a>>(&self) -> Result<T, Rule> {
-        postcard::take_from_bytes(self.payload)
+    pub fn payload<T: Decode<'a>>(&self) -> Result<T, Rule> {
+        codec::decode(self.payload)
             .map(|(value, _later)| value)
-            .map_err(|_| Rule::Payload)
+            .ok_or(Rule::Payload)
     }
 }
 
@@ -387,8 +385,8 @@ impl Draft {
             payload,
         };
         // The length stands before the body, and its varint takes one byte or two: the body may have to move.
-        let len = postcard::to_slice(&body, buf.get_mut(2..)?).ok()?.len();
-        let begin = postcard::to_slice(&len, buf).ok()?.len();
+        let len = codec::encode(&body, buf.get_mut(2..)?)?;
+        let begin = codec::encode(&u16::try_from(len).ok()?, buf)?;
         let end = begin.checked_add(len)?;
         if begin < 2 {
             for at in begin..end {
@@ -403,7 +401,7 @@ impl Draft {
     }
 
     /// As [`Draft::sign`], encoding `payload` first.
-    pub fn sign_payload<C: Crypto, T: Serialize>(
+    pub fn sign_payload<C: Crypto, T: Encode>(
         &self,
         payload: &T,
         secret: &SecretKey,
@@ -412,13 +410,13 @@ impl Draft {
         buf: &mut [u8],
     ) -> Option<usize> {
         let mut bytes: PayloadBuf = [0; PAYLOAD_LEN_MAX];
-        let payload = postcard::to_slice(payload, &mut bytes).ok()?;
-        self.sign::<C>(payload, secret, signer, network, buf)
+        let len = codec::encode(payload, &mut bytes)?;
+        self.sign::<C>(bytes.get(..len)?, secret, signer, network, buf)
     }
 }
 
 /// A record as a holder passes it on, in `Found` replies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Copy<'a> {
     /// How long ago its slot was first seen by a holder, in ms; travels with hand-over.
     pub age_ms: u64,
@@ -428,11 +426,13 @@ pub struct Copy<'a> {
     pub record: &'a [u8],
 }
 
+coded_struct! { Copy<'a> { age_ms, remaining_ms, record } }
+
 impl<'a> Copy<'a> {
     /// Reads the copies in the `records` field of a `Found` reply; stops at the first that does not decode.
     pub fn iter(mut bytes: &'a [u8]) -> impl Iterator<Item = Self> + 'a {
         core::iter::from_fn(move || {
-            let (copy, rest) = postcard::take_from_bytes(bytes).ok()?;
+            let (copy, rest) = codec::decode(bytes)?;
             bytes = rest;
             Some(copy)
         })
@@ -440,14 +440,12 @@ impl<'a> Copy<'a> {
 
     /// Encodes the copy at the start of `buf` and returns its length; `None` when it does not fit.
     pub fn encode(&self, buf: &mut [u8]) -> Option<usize> {
-        postcard::to_slice(self, buf)
-            .ok()
-            .map(|written| written.len())
+        codec::encode(self, buf)
     }
 }
 
 /// Payload of [`Kind::Claim`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
     /// The name in use.
     pub name: Name,
@@ -455,8 +453,10 @@ pub struct Claim {
     pub first_claimed_ms: u64,
 }
 
+coded_struct! { Claim { name, first_claimed_ms } }
+
 /// Payload of [`Kind::Profile`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Profile<'a> {
     /// The user's name.
     pub name: Name,
@@ -470,9 +470,10 @@ pub struct Profile<'a> {
     /// How many followers the author knows of.
     pub followers: u32,
     /// The hash of the next identity key; all zero when there is none yet.
-    #[serde(with = "crate::bytes")]
     pub next_key: Digest,
 }
+
+coded_struct! { Profile<'a> { name, addresses, lease_ms, logs, followers, next_key } }
 
 /// Most addresses in a profile.
 pub const PROFILE_ADDRESSES_MAX: usize = 4;
@@ -488,12 +489,11 @@ impl<'a> Profile<'a> {
 }
 
 /// Payload of [`Kind::Head`]. The record's page is the log's number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head<'a> {
     /// Number of the last post; 0 when there is none.
     pub last: u64,
     /// Hash of the last post's header; all zero when there is none.
-    #[serde(with = "crate::bytes")]
     pub hash: Digest,
     /// No number above this was ever shown to anybody.
     pub reserved: u64,
@@ -504,6 +504,8 @@ pub struct Head<'a> {
     /// The newest holders of copies, at most [`HEAD_HOLDERS_MAX`], each [`HOLDER_LEN`] bytes: user id and address.
     pub holders: &'a [u8],
 }
+
+coded_struct! { Head<'a> { last, hash, reserved, keep_ms, confirmed_ms, holders } }
 
 /// Most holders named in a head.
 pub const HEAD_HOLDERS_MAX: usize = 4;
@@ -527,7 +529,7 @@ impl<'a> Head<'a> {
 }
 
 /// Payload of [`Kind::Follow`]. The record's subject is the followed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Follow {
     /// The follower's name.
     pub name: Name,
@@ -541,8 +543,10 @@ pub struct Follow {
     pub last_seen: u64,
 }
 
+coded_struct! { Follow { name, address, following, holds_ms, last_seen } }
+
 /// Payload of [`Kind::Following`]: a page of user ids (32 bytes) and names, one after the other in postcard.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Following<'a> {
     /// How many pages there are in all.
     pub pages: u16,
@@ -550,14 +554,18 @@ pub struct Following<'a> {
     pub entries: &'a [u8],
 }
 
+coded_struct! { Following<'a> { pages, entries } }
+
 /// One entry of a [`Following`] page.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Followed {
     /// Who is followed.
     pub user: UserId,
     /// Under which name.
     pub name: Name,
 }
+
+coded_struct! { Followed { user, name } }
 
 /// Most entries in a page of [`Following`].
 pub const FOLLOWING_PER_PAGE: usize = 12;
@@ -567,7 +575,7 @@ impl<'a> Following<'a> {
     pub fn iter(&self) -> impl Iterator<Item = Followed> + 'a {
         let mut rest = self.entries;
         core::iter::from_fn(move || {
-            let (entry, tail) = postcard::take_from_bytes(rest).ok()?;
+            let (entry, tail) = codec::decode(rest)?;
             rest = tail;
             Some(entry)
         })
@@ -576,11 +584,13 @@ impl<'a> Following<'a> {
 }
 
 /// Payload of [`Kind::Holding`]: a page of authors whose posts the record's author holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holding<'a> {
     /// [`HELD_LEN`] bytes each: user id, and until when in Unix ms (8 bytes, big-endian).
     pub entries: &'a [u8],
 }
+
+coded_struct! { Holding<'a> { entries } }
 
 /// Bytes of one entry of a [`Holding`] page.
 pub const HELD_LEN: usize = 32 + 8;
@@ -604,8 +614,10 @@ impl<'a> Holding<'a> {
 }
 
 /// Payload of [`Kind::Sighting`]. The record's subject is the missed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sighting {
     /// When the subject did not answer, Unix ms; 0 without a clock.
     pub missed_ms: u64,
 }
+
+coded_struct! { Sighting { missed_ms } }

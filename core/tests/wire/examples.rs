@@ -4,6 +4,7 @@ use strandline_core::addr::PackedAddr;
 use strandline_core::crypto::{Crypto, Ed25519, SecretKey};
 use strandline_core::id::{Key, NodeId, UserId};
 use strandline_core::name::Name;
+use strandline_core::wire::codec::{self, Encode};
 use strandline_core::wire::datagram::{
     Body, Contact, Datagram, Denial, Digest, NO_TOKEN, Proof, PutOutcome, Told,
 };
@@ -44,12 +45,7 @@ pub fn addr(text: &str) -> PackedAddr {
     PackedAddr::from(text.parse::<std::net::SocketAddr>().unwrap())
 }
 
-pub fn sign<T: serde::Serialize>(
-    kind: Kind,
-    key: Key,
-    subject: Option<UserId>,
-    payload: &T,
-) -> Vec<u8> {
+pub fn sign<T: Encode>(kind: Kind, key: Key, subject: Option<UserId>, payload: &T) -> Vec<u8> {
     let alice = alice();
     let draft = record::Draft {
         kind,
@@ -445,7 +441,8 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
         user: subject,
         name: Name::parse("bob").unwrap(),
     };
-    let entries = postcard::to_slice(&followed, &mut entries).unwrap();
+    let len = codec::encode(&followed, &mut entries).unwrap();
+    let entries = &entries[..len];
     let mut held = [0x44; 40];
     held[32..].copy_from_slice(&1_700_000_060_000_u64.to_be_bytes());
     let claim = Claim {

@@ -26,6 +26,7 @@ use crate::id::UserId;
 use crate::name::Name;
 use crate::plan::Board;
 use crate::rng::Seed;
+use crate::wire::codec::{self, Encode};
 use crate::wire::record::{self, Draft};
 
 const NETWORK: NetworkId = NetworkId([1, 2, 3, 4]);
@@ -78,7 +79,7 @@ impl Author {
     }
 
     /// A record of `kind` at the key of `at`, which is its subject too where the kind has one.
-    fn about(&self, at: &Self, kind: Kind, payload: &impl serde::Serialize) -> Vec<u8> {
+    fn about(&self, at: &Self, kind: Kind, payload: &impl Encode) -> Vec<u8> {
         let has_subject = matches!(kind, Kind::Follow | Kind::Sighting);
         let draft = Draft {
             kind,
@@ -170,9 +171,10 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn encoded<T: serde::Serialize>(payload: &T) -> Vec<u8> {
+fn encoded<T: Encode>(payload: &T) -> Vec<u8> {
     let mut buf = [0; RECORD_LEN_MAX];
-    postcard::to_slice(payload, &mut buf).unwrap().to_vec()
+    let len = codec::encode(payload, &mut buf).unwrap();
+    buf[..len].to_vec()
 }
 
 /// What the author itself offers, with the whole lifetime left.
