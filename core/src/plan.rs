@@ -30,10 +30,35 @@ use crate::timeline::tree::{Child, Job, Seen, Target};
 use crate::timeline::{copies, log, names, persist, publish, queries};
 use crate::wire::datagram::Contact;
 
+/// What a program makes of its node. What it does without is not in its image: flash that a board may need elsewhere.
+pub trait Uses: 'static {
+    /// Whether the DHT is a toolkit for the program too: values, messages and lookups of its own, beside the timeline.
+    /// Without, the commands for them do not compile, and a message for this node is refused as unsupported.
+    const TOOLKIT: bool;
+}
+
+/// All that there is.
+#[derive(Debug)]
+pub enum Everything {}
+
+impl Uses for Everything {
+    const TOOLKIT: bool = true;
+}
+
+/// The timeline, and of the DHT what that needs.
+#[derive(Debug)]
+pub enum TimelineAlone {}
+
+impl Uses for TimelineAlone {
+    const TOOLKIT: bool = false;
+}
+
 /// Cryptography, overlay and tables of a node.
 pub trait Plan: Sized + 'static {
     /// Hash, signatures.
     type Crypto: Crypto;
+    /// What the program makes of it.
+    type Uses: Uses;
 
     // Records held for the network.
 
@@ -204,12 +229,13 @@ pub type ServerRing<W = Usual> = Chord<Grown<Entry, 320>, Grown<Silent, 256>, W>
 /// Everything in place, no allocator: for boards with 64 KiB of RAM.
 ///
 /// `C` is the cryptography: a large simulation plugs a cheap stand-in. `O` is the overlay, the same for all nodes of a
-/// network: Kademlia, or with [`BoardRing`] Chord.
+/// network: Kademlia, or with [`BoardRing`] Chord. `U` is what the program makes of the node.
 #[derive(Debug)]
-pub struct Board<C = Ed25519, O = BoardTable>(PhantomData<fn() -> (C, O)>);
+pub struct Board<C = Ed25519, O = BoardTable, U = Everything>(PhantomData<fn() -> (C, O, U)>);
 
-impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Board<C, O> {
+impl<C: Crypto + 'static, O: Overlay + 'static, U: Uses> Plan for Board<C, O, U> {
     type Crypto = C;
+    type Uses = U;
 
     type RecordBytes = Arena<{ 7 << 10 }, 32>;
     type RecordEntries = Fixed<records::Entry, 32>;
@@ -282,6 +308,9 @@ impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Board<C, O> {
     const READ_POSTS_MAX: u16 = 16;
 }
 
+/// [`Board`] for who follows and posts and has no other business in the network.
+pub type TimelineBoard = Board<Ed25519, BoardTable, TimelineAlone>;
+
 /// On the heap, growing on demand up to bounds: for servers and desktops.
 ///
 /// `C` is the cryptography: a large simulation plugs a cheap stand-in. `O` is the overlay, the same for all nodes of a
@@ -302,6 +331,7 @@ pub struct Server<C = Ed25519, O = ServerTable>(PhantomData<fn() -> (C, O)>);
 #[cfg(feature = "alloc")]
 impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Server<C, O> {
     type Crypto = C;
+    type Uses = Everything;
 
     type RecordBytes = Boxed<{ 64 << 20 }, 65_536>;
     type RecordEntries = Grown<records::Entry, 65_536>;

@@ -52,7 +52,7 @@ impl<P: Plan> Dht<P> {
                 Notice::NeighbourDown(id) => return Some(Event::NeighbourDown { id }),
                 Notice::KeyGained(key) => return Some(Event::KeyGained { key }),
                 Notice::KeyLost(key) => return Some(Event::KeyLost { key }),
-                Notice::Message(blob) => {
+                Notice::Message(blob) if Self::TOOLKIT => {
                     if let Some((from, addr, to, len)) = self.show_message(blob, buf) {
                         let bytes = buf.get(..len).unwrap_or_default();
                         return Some(Event::Message(Message {
@@ -64,9 +64,10 @@ impl<P: Plan> Dht<P> {
                     }
                     self.dropped.count(Rule::Full);
                 }
+                Notice::Message(_) => {}
             }
         }
-        if self.asked.is_some() {
+        if Self::TOOLKIT && self.asked.is_some() {
             return None;
         }
         if let Some(neighbour) = self.overlay.pop_neighbour() {
@@ -95,7 +96,8 @@ impl<P: Plan> Dht<P> {
     fn poll_result<'b>(&mut self, buf: &'b mut [u8]) -> Option<Event<'b>> {
         let handle = self.done_op(|owner| owner == Some(Owner::Application))?;
         let query = OpId::of(handle).query();
-        if let Some((contact, hops)) = self.pop_contact_found(handle)
+        if Self::TOOLKIT
+            && let Some((contact, hops)) = self.pop_contact_found(handle)
             && let Some(addr) = contact.addr.to_socket_addr()
         {
             return Some(Event::Contact {
@@ -105,7 +107,9 @@ impl<P: Plan> Dht<P> {
                 hops,
             });
         }
-        if let Some((author, sequence, len)) = self.pop_value(handle, buf) {
+        if Self::TOOLKIT
+            && let Some((author, sequence, len)) = self.pop_value(handle, buf)
+        {
             let bytes = buf.get(..len).unwrap_or_default();
             if self.is_sent(handle) {
                 let from = NodeId::from_bytes(*author.as_bytes());

@@ -239,7 +239,7 @@ impl<P: Plan> Dht<P> {
         let (op_handle, location, root) = (visit.op, *visit.lookup.target(), op.target);
         let Job::Get(get) = &mut op.job else { return };
         let held = self.records.read(self.now, &location, get.kinds, 0);
-        if op.owner != Some(Owner::Application) {
+        if !Self::TOOLKIT || op.owner != Some(Owner::Application) {
             visit.own_after = { held }.next().map(|_| 0);
             visit.found |= visit.own_after.is_some();
             self.own_reads |= visit.own_after.is_some();

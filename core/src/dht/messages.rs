@@ -13,7 +13,7 @@ use crate::id::{ID_BYTES, Key, NodeId};
 use crate::lookup::State;
 use crate::output::{AnswerError, Recipient};
 use crate::overlay::Overlay;
-use crate::plan::Plan;
+use crate::plan::{Plan, Uses};
 use crate::rpc::Tag;
 use crate::rules::Rule;
 use crate::wire::MESSAGE_LEN_MAX;
@@ -81,6 +81,9 @@ impl Head {
 }
 
 impl<P: Plan> Dht<P> {
+    /// Whether the program has values, messages and lookups of its own.
+    pub(super) const TOOLKIT: bool = P::Uses::TOOLKIT;
+
     /// Answers the message whose [`Event::Message`](crate::output::Event::Message) was polled last, until the next
     /// output is asked for. A second answer takes the place of the first; an empty one is none.
     ///
@@ -241,7 +244,7 @@ impl<P: Plan> Dht<P> {
     /// Ends the time in which a message can be answered: queues the reply, or ends the own operation. False: there is
     /// no room among the replies, which [`poll_send`](Self::poll_send) takes first.
     pub(super) fn acknowledge(&mut self) -> bool {
-        let Some(blob) = self.asked else {
+        let Some(blob) = self.asked.filter(|_| Self::TOOLKIT) else {
             return true;
         };
         if let Some((head, _)) = self.parked.get(blob).and_then(Head::of) {

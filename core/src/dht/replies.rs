@@ -304,7 +304,7 @@ impl<P: Plan> Dht<P> {
                 Body::Delivered {
                     accepted, bytes, ..
                 },
-            ) => {
+            ) if Self::TOOLKIT => {
                 if bytes.len() > MESSAGE_LEN_MAX {
                     self.dropped.count(Rule::Overlong);
                     self.give_up(pending);
@@ -440,7 +440,7 @@ impl<P: Plan> Dht<P> {
         if count == 0 {
             return None;
         }
-        if owner != Owner::Application {
+        if !Self::TOOLKIT || owner != Owner::Application {
             return Some(found);
         }
         while let Some(verified) = found.next(self) {

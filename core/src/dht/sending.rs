@@ -112,7 +112,7 @@ impl<P: Plan> Dht<P> {
                     record: self.parked.get(put.record)?,
                 }
             }
-            Tag::Send { visit } => {
+            Tag::Send { visit } if Self::TOOLKIT => {
                 let (Job::Send(letter), _, target) = self.job_of(visit)? else {
                     return None;
                 };
@@ -121,6 +121,7 @@ impl<P: Plan> Dht<P> {
                     bytes: self.parked.get(letter.blob)?,
                 }
             }
+            Tag::Send { .. } => return None,
             Tag::Have => Body::Have {
                 told: self.write_told(&mut told)?,
             },

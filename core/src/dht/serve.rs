@@ -230,7 +230,7 @@ impl<P: Plan> Dht<P> {
                     Answer::Refused
                 }
             },
-            Body::Send { key, bytes } => Answer::Delivered {
+            Body::Send { key, bytes } if Self::TOOLKIT => Answer::Delivered {
                 accepted: self.on_message(from, transaction, key, bytes)?,
             },
             Body::Have { told } => {
@@ -246,7 +246,8 @@ impl<P: Plan> Dht<P> {
             | Body::Stored { .. }
             | Body::Delivered { .. }
             | Body::Lacks { .. }
-            | Body::Denied { .. } => Answer::Denied(Denial::Unsupported),
+            | Body::Denied { .. }
+            | Body::Send { .. } => Answer::Denied(Denial::Unsupported),
         })
     }
 
@@ -378,7 +379,7 @@ impl<P: Plan> Dht<P> {
                 },
                 buf,
             ),
-            Answer::Delivered { accepted } => self.seal(
+            Answer::Delivered { accepted } if Self::TOOLKIT => self.seal(
                 reply,
                 Body::Delivered {
                     observed,
@@ -387,6 +388,7 @@ impl<P: Plan> Dht<P> {
                 },
                 buf,
             ),
+            Answer::Delivered { .. } => None,
             Answer::Lacks { lacks, holds } => {
                 let [lacks, holds] = [lacks, holds].map(u64::from_be_bytes);
                 let body = Body::Lacks {

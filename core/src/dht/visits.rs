@@ -338,11 +338,11 @@ impl<P: Plan> Dht<P> {
             }
             Job::Get(_) => self.work_get(handle),
             Job::Put(_) => self.work_put(handle),
-            Job::Send(letter) => {
+            Job::Send(letter) if Self::TOOLKIT => {
                 let letter = *letter;
                 self.work_send(handle, letter);
             }
-            Job::Leave(_) | Job::Done(_) => {}
+            Job::Leave(_) | Job::Done(_) | Job::Send(_) => {}
         }
     }
 

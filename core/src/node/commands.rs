@@ -10,12 +10,18 @@ use crate::dht::{OpId, Owner};
 use crate::id::Key;
 use crate::name::Handle;
 use crate::output::{AnswerError, Busy, CommandError, QueryId, Recipient};
-use crate::plan::Plan;
+use crate::plan::{Plan, Uses};
 use crate::time::Instant;
 use crate::wire::record::{Kind, Kinds, Signed};
 use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX, RECORD_LEN_MAX};
 
 impl<P: Plan> Node<P> {
+    /// Asked for by commands that only a toolkit has: with a plan that is none they do not compile.
+    const TOOLKIT: () = assert!(
+        P::Uses::TOOLKIT,
+        "the plan's `Uses` leave out values, messages and lookups"
+    );
+
     /// Joins the network through the node at `addr`; goes on trying after it timed out. Ends with [`crate::output::Outcome::Joined`].
     ///
     /// # Errors
@@ -181,6 +187,7 @@ impl<P: Plan> Node<P> {
         key: Key,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
+        const { Self::TOOLKIT };
         self.ready(now)?;
         let op = self
             .dht
@@ -252,6 +259,7 @@ impl<P: Plan> Node<P> {
         ttl_s: u32,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
+        const { Self::TOOLKIT };
         self.ready(now)?;
         if value.len() > PAYLOAD_LEN_MAX {
             return Err(CommandError::ValueTooLong);
@@ -273,6 +281,7 @@ impl<P: Plan> Node<P> {
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn get(&mut self, now: Instant, key: Key, within_ms: u32) -> Result<QueryId, CommandError> {
+        const { Self::TOOLKIT };
         self.ready(now)?;
         let op = self
             .dht
@@ -300,6 +309,7 @@ impl<P: Plan> Node<P> {
         key: Key,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
+        const { Self::TOOLKIT };
         self.ready(now)?;
         let op = self.dht.get_value(now, key, within_ms);
         self.settle(now);
@@ -319,6 +329,7 @@ impl<P: Plan> Node<P> {
         bytes: &[u8],
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
+        const { Self::TOOLKIT };
         self.ready(now)?;
         if bytes.len() > MESSAGE_LEN_MAX {
             return Err(CommandError::ValueTooLong);

@@ -15,9 +15,9 @@ mod world;
 use std::net::SocketAddr;
 
 use strandline_core::dht::{OpResult, Owner};
-use strandline_core::id::NodeId;
+use strandline_core::id::{Key, NodeId};
 use strandline_core::output::Outcome;
-use strandline_core::plan::{Board, Plan, Server};
+use strandline_core::plan::{Board, Plan, Server, TimelineBoard};
 use strandline_core::rules::Rule;
 use strandline_core::time::Instant;
 use strandline_core::wire::record::Record;
@@ -272,6 +272,38 @@ fn a_board_alone_keeps_what_fits_and_says_when_it_is_full() {
             complete: false
         }
     );
+}
+
+#[test]
+fn a_node_for_its_timeline_alone_holds_and_answers_and_takes_no_messages() {
+    let mut world = World::new();
+    world.add::<Server>();
+    world.add::<TimelineBoard>();
+    assert_eq!(world.join(1, 0), Outcome::Joined { contacts: 1 });
+    world.run_ms(1_000);
+    let stored = Outcome::Stored {
+        accepted: 2,
+        wanted: 2,
+    };
+    assert_eq!(world.put(0, &value(1, key(1), 1, b"x")), stored);
+    assert_eq!(world.hosts[1].dht.held(), 1);
+    let found = Outcome::Found {
+        count: 1,
+        complete: true,
+    };
+    assert_eq!(world.get(0, key(1)), (found, vec![b"x".to_vec()]));
+    let (_, nodes) = world.find(0, key(1));
+    assert_eq!(nodes, [world.hosts[1].dht.id()]);
+    // The node of the key refuses; its sender hears that, and is the next nearest.
+    let to = Key::from_bytes(*world.hosts[1].dht.id().as_bytes());
+    let query = world.hosts[0].dht.send(world.now, to, b"for you");
+    assert_eq!(
+        world.outcome(0, query),
+        Outcome::Delivered { accepted: true }
+    );
+    assert_eq!(world.hosts[0].heard.messages, [b"for you"]);
+    assert_eq!(world.hosts[1].heard.messages, [] as [&[u8]; 0]);
+    assert_eq!(world.hosts[0].dht.peers().len(), 1, "it is a contact still");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use strandline_core::id::Key;
-use strandline_core::plan::{Board, Plan, Server};
+use strandline_core::plan::{Board, Plan, Server, TimelineBoard};
 use strandline_core::wire::datagram::{Body, Contact, NO_TOKEN};
 use strandline_core::wire::record::Kind;
 
@@ -154,5 +154,6 @@ proptest! {
     fn no_unproven_address_gets_more_than_it_sent(all in proptest::collection::vec(says(), 1..40)) {
         amplification::<Server>(&all)?;
         amplification::<Board>(&all)?;
+        amplification::<TimelineBoard>(&all)?;
     }
 }

@@ -9,7 +9,7 @@ use strandline_core::id::{NodeId, UserId};
 use strandline_core::lookup::Candidate;
 use strandline_core::overlay::kademlia::Kademlia;
 use strandline_core::overlay::{Entry, Silent, Spare};
-use strandline_core::plan::Plan;
+use strandline_core::plan::{Everything, Plan};
 use strandline_core::records;
 use strandline_core::rpc::{Pending, Unreached};
 use strandline_core::timeline::{
@@ -27,6 +27,7 @@ pub const STREAMS: usize = 12;
 
 impl Plan for Ample {
     type Crypto = Ed25519;
+    type Uses = Everything;
 
     type RecordBytes = Arena<{ 48 << 10 }, 160>;
     type RecordEntries = Fixed<records::Entry, 160>;
