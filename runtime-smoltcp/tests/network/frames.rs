@@ -6,7 +6,7 @@ use smoltcp::wire::{
     EthernetRepr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
-use crate::world::{PORT, hardware, ip_of};
+use crate::station::{PORT, hardware, ip_of};
 
 /// The station that a segment of a stream is for, and whether it asks for a stream; `None`: the frame is none.
 pub fn segment(frame: &[u8]) -> Option<(usize, bool)> {

@@ -8,13 +8,16 @@
     reason = "a test may panic, and looks at the events that it is about"
 )]
 
+mod card;
 mod frames;
+mod station;
 mod time;
 mod tree;
 mod world;
 
+use station::{handle, name};
 use strandline_core::output::{Outcome, Via};
-use world::{World, handle, name};
+use world::World;
 
 /// `reader` follows `author`.
 fn follow(world: &mut World, reader: usize, author: usize) {
@@ -167,7 +170,7 @@ fn an_address_that_nobody_answers_for_holds_up_nobody_else() {
     follow(&mut world, 1, 0);
     world.command(0, |now, node| node.post(now, "hello").unwrap());
     world.command(1, |now, node| {
-        node.join(now, (world::ip_of(90), world::PORT).into(), 20_000)
+        node.join(now, (station::ip_of(90), station::PORT).into(), 20_000)
             .unwrap()
     });
     let began = world.now;
@@ -214,7 +217,7 @@ fn the_time_server_sets_the_clock_and_is_asked_again() {
     let station = &world.stations[0].stack;
     assert_eq!(
         station.node().unix_ms(world.now).unwrap().0,
-        world::START_UNIX_MS
+        station::START_UNIX_MS
     );
     world.run_for_ms(5_000);
     for minutes in [0, 1, 10] {

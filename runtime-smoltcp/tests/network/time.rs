@@ -6,7 +6,7 @@ use smoltcp::wire::{
     Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
 };
 
-use crate::world::ip_of;
+use crate::station::ip_of;
 
 /// Its place on the network.
 pub const INDEX: usize = 120;

@@ -1,34 +1,20 @@
 //! Stations on one Ethernet, with a clock that jumps to what happens next. Nothing sleeps, and every run is the same.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use crate::{frames, time};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
-use smoltcp::time::Instant as NetInstant;
-use smoltcp::wire::{EthernetAddress, HardwareAddress};
-use strandline_core::config::{Config, Durability, Identity};
-use strandline_core::crypto::SecretKey;
-use strandline_core::drive::{Application, Handler};
-use strandline_core::name::{Handle, Name};
+use strandline_core::config::Config;
 use strandline_core::node::Node;
-use strandline_core::output::{Event, Outcome, QueryId, Restored, Via};
-use strandline_core::plan::{Board, Plan};
-use strandline_core::rng::Seed;
+use strandline_core::output::{Outcome, QueryId};
+use strandline_core::plan::Board;
 use strandline_core::time::Instant;
-use strandline_core::wire::NetworkId;
-use strandline_smoltcp::{Addresses, Memory, Settings, Sockets, Stack, sockets_for};
 
-/// Connections of a station: four streams and the spare listener.
-pub const CONNECTIONS: usize = 5;
-/// Where every station's node listens.
-pub const PORT: u16 = 7827;
+use crate::station::{START_UNIX_MS, Station, addr_of, hardware, ip_of, station};
+use crate::{frames, time};
+
 /// How long a frame travels.
 const DELAY_US: u64 = 200;
 /// Calls of `poll` at one point in time: more means that it spins.
 const POLLS_MAX: usize = 200;
-/// The date at which every station believes to be when it starts.
-pub const START_UNIX_MS: u64 = 1_700_000_000_000;
 /// By how much the time server's clock is ahead of that.
 const AHEAD_MS: u64 = 400_000_000_000;
 
@@ -60,98 +46,6 @@ pub struct Traffic {
     pub segments: usize,
     /// Those asked for before a station was switched off by [`Weather::cut`].
     pub opened_before_cut: usize,
-}
-
-/// A network card: what arrived, and what is to be sent.
-#[derive(Default)]
-pub struct Card {
-    received: VecDeque<Vec<u8>>,
-    sent: Vec<Vec<u8>>,
-}
-
-pub struct Received(Vec<u8>);
-pub struct Sent<'a>(&'a mut Vec<Vec<u8>>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Sent<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push(frame);
-        result
-    }
-}
-
-impl Device for Card {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sent<'a>;
-
-    fn receive(&mut self, _now: NetInstant) -> Option<(Received, Sent<'_>)> {
-        let frame = self.received.pop_front()?;
-        Some((Received(frame), Sent(&mut self.sent)))
-    }
-
-    fn transmit(&mut self, _now: NetInstant) -> Option<Sent<'_>> {
-        Some(Sent(&mut self.sent))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
-        capabilities
-    }
-}
-
-/// What a station's application heard.
-#[derive(Default)]
-pub struct Diary {
-    pub posts: Vec<(QueryId, String, String, Via)>,
-    pub ended: Vec<(QueryId, Outcome)>,
-    /// What it is to post of its own accord, once a command has ended.
-    pub to_post: Option<&'static str>,
-}
-
-impl Handler for Diary {
-    fn on_event(&mut self, event: Event<'_>) {
-        match event {
-            Event::Post {
-                query,
-                author,
-                text,
-                via,
-                ..
-            } => {
-                let name = author.name.as_str().to_owned();
-                self.posts.push((query, name, text.to_owned(), via));
-            }
-            Event::QueryDone { query, outcome } => self.ended.push((query, outcome)),
-            _ => {}
-        }
-    }
-}
-
-impl<P: Plan> Application<P> for Diary {
-    fn act(&mut self, now: Instant, node: &mut Node<P>) -> Option<Instant> {
-        if !self.ended.is_empty()
-            && let Some(text) = self.to_post.take()
-        {
-            node.post(now, text).unwrap();
-        }
-        None
-    }
-}
-
-pub struct Station {
-    pub stack: Stack<'static, Board, Diary>,
-    pub card: Card,
-    wake: Option<Instant>,
-    up: bool,
 }
 
 pub struct World {
@@ -376,81 +270,5 @@ impl World {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random
-    }
-}
-
-pub fn hardware(index: usize) -> EthernetAddress {
-    EthernetAddress([2, 0, 0, 0, 0, u8::try_from(index + 1).unwrap()])
-}
-
-pub fn ip_of(index: usize) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 0, u8::try_from(index + 1).unwrap())
-}
-
-pub fn addr_of(index: usize) -> SocketAddr {
-    (ip_of(index), PORT).into()
-}
-
-/// The handle of a station's user.
-pub fn handle(index: usize) -> Handle {
-    Handle::parse(&name(index)).unwrap()
-}
-
-pub fn name(index: usize) -> String {
-    format!("station{index}")
-}
-
-fn station(
-    now: Instant,
-    index: usize,
-    time_server: Option<SocketAddr>,
-    adjust: &impl Fn(usize, &mut Config),
-) -> Station {
-    let secret = |kind: u8| {
-        SecretKey::from_bytes(
-            [kind, u8::try_from(index + 1).unwrap()]
-                .repeat(16)
-                .try_into()
-                .unwrap(),
-        )
-    };
-    let node = Box::leak(Box::new(Node::unstarted()));
-    let identity = Identity {
-        user: secret(1),
-        node: secret(2),
-        name: Name::parse(&name(index)).unwrap(),
-    };
-    let mut config = Config::new(NetworkId(*b"test"), addr_of(index));
-    config.durability = Durability::Holders(1);
-    adjust(index, &mut config);
-    let byte = u8::try_from(index).unwrap();
-    node.start(now, identity, &Seed([byte; 32]), &config)
-        .unwrap();
-    node.set_clock(now, START_UNIX_MS, 10);
-    node.restored_all(now, Restored::Fresh).unwrap();
-    let mut card = Card::default();
-    let stack = Stack::new(
-        now,
-        &mut card,
-        Box::leak(Box::new(Memory::<CONNECTIONS>::EMPTY)),
-        Box::leak(Box::new(Sockets::<{ sockets_for(CONNECTIONS) }>::new())),
-        node,
-        Diary::default(),
-        &Settings {
-            hardware: HardwareAddress::Ethernet(hardware(index)),
-            port: PORT,
-            addresses: Addresses::Fixed {
-                own: &[(IpAddr::V4(ip_of(index)), 24)],
-                routers: &[],
-            },
-            time_server,
-            seed: Seed([byte ^ 0xff; 32]),
-        },
-    );
-    Station {
-        stack: stack.unwrap(),
-        card,
-        wake: Some(now),
-        up: true,
     }
 }
