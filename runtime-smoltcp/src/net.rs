@@ -3,6 +3,8 @@
 use core::net::SocketAddr;
 
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
+#[cfg(all(feature = "ethernet", feature = "ip"))]
+use smoltcp::phy::Medium;
 use smoltcp::phy::{Device, DeviceCapabilities, RxToken, TxToken};
 use smoltcp::socket::udp;
 use smoltcp::time::{Duration, Instant as NetInstant};
@@ -50,14 +52,18 @@ impl<'a> Net<'a> {
     #[inline(never)]
     pub(crate) fn receive<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) -> bool {
         let at = net_instant(now);
+        let ethernet = is_ethernet(device);
         let Some((received, answer)) = device.receive(at) else {
             return false;
         };
         self.frames = self.frames.wrapping_add(1);
         let (iface, sockets) = (&mut self.iface, &mut self.sockets);
         received.consume(|frame| {
+            if ethernet && is_from_nobody(frame) {
+                return;
+            }
             // What was learned from a question alone makes room for anything else.
-            let learned = if is_arp_request(frame) {
+            let learned = if ethernet && is_arp_request(frame) {
                 at - ASKERS_YIELD_FOR
             } else {
                 at
@@ -104,9 +110,25 @@ impl<'a> Net<'a> {
     }
 }
 
+/// Whether a device carries Ethernet frames.
+fn is_ethernet<D: Device + ?Sized>(device: &D) -> bool {
+    #[cfg(all(feature = "ethernet", feature = "ip"))]
+    if device.capabilities().medium != Medium::Ethernet {
+        return false;
+    }
+    let _ = device;
+    cfg!(feature = "ethernet")
+}
+
 /// Whether a frame asks for a hardware address (RFC 826).
 fn is_arp_request(frame: &[u8]) -> bool {
-    cfg!(feature = "ethernet") && matches!(frame.get(12..22), Some([8, 6, .., 0, 1]))
+    matches!(frame.get(12..22), Some([8, 6, .., 0, 1]))
+}
+
+/// Whether an IPv4 packet has no sender. A DHCP server that says nothing else would be taken for one that has the address 0.0.0.0,
+/// and smoltcp asserts that nothing is sent there when a lease is renewed.
+fn is_from_nobody(frame: &[u8]) -> bool {
+    cfg!(feature = "dhcp") && matches!(frame.get(12..30), Some([8, 0, .., 0, 0, 0, 0]))
 }
 
 /// A device that has one frame, and room for the answer to it.
