@@ -5,11 +5,26 @@ use std::collections::VecDeque;
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
+/// The longest frame that Ethernet carries.
+const ETHERNET_MTU: usize = 1514;
+/// The shortest limit for IPv6 packets that a link may have (RFC 8200, section 5), for IPv4 ones as well.
+const IP_MTU: usize = 1280;
+
 /// A network card: what arrived, and what is to be sent.
-#[derive(Default)]
 pub struct Card {
+    medium: Medium,
     pub received: VecDeque<Vec<u8>>,
     pub sent: Vec<Vec<u8>>,
+}
+
+impl Card {
+    pub fn new(medium: Medium) -> Self {
+        Self {
+            medium,
+            received: VecDeque::new(),
+            sent: Vec::new(),
+        }
+    }
 }
 
 pub struct Received(Vec<u8>);
@@ -45,8 +60,11 @@ impl Device for Card {
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
+        capabilities.medium = self.medium;
+        capabilities.max_transmission_unit = match self.medium {
+            Medium::Ethernet => ETHERNET_MTU,
+            Medium::Ip => IP_MTU,
+        };
         capabilities
     }
 }

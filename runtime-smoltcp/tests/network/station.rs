@@ -1,8 +1,9 @@
 //! A station: a card, a stack with a whole node on it, and an application that keeps a diary. What it is called and where it
 //! is follows from its place in the world.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use smoltcp::phy::Medium;
 use smoltcp::wire::{EthernetAddress, HardwareAddress};
 use strandline_core::config::{Config, Durability, Identity};
 use strandline_core::crypto::SecretKey;
@@ -17,6 +18,7 @@ use strandline_core::wire::NetworkId;
 use strandline_smoltcp::{Addresses, Memory, Settings, Sockets, Stack, sockets_for};
 
 use crate::card::Card;
+use crate::router;
 
 /// Connections of a station: four streams and the spare listener.
 pub const CONNECTIONS: usize = 5;
@@ -64,6 +66,52 @@ impl<P: Plan> Application<P> for Diary {
     }
 }
 
+/// Where a station has its addresses from, and of which families.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Own {
+    V4,
+    V6,
+    Both,
+    /// Those of both families, in a network of the station's own: a router is between it and the others.
+    Apart,
+    /// An IPv4 address, which a DHCP server gives it.
+    Leased,
+}
+
+impl Own {
+    /// The addresses that are known.
+    fn fixed(self, index: usize) -> Vec<(IpAddr, u8)> {
+        let v4 = (ip_of(index).into(), 24);
+        let v6 = (ip6_of(index).into(), 64);
+        match self {
+            Self::V4 => vec![v4],
+            Self::V6 => vec![v6],
+            Self::Both => vec![v4, v6],
+            Self::Apart => {
+                let [v4, v6] = apart(index, 1);
+                vec![(v4, 24), (v6, 64)]
+            }
+            Self::Leased => vec![],
+        }
+    }
+
+    fn routers(self, index: usize) -> Vec<IpAddr> {
+        match self {
+            Self::Apart => apart(index, router::HOST).into(),
+            Self::V4 | Self::V6 | Self::Both | Self::Leased => vec![],
+        }
+    }
+
+    /// Where the node is told that it listens: others tell it where that is if it cannot know.
+    fn listen(self, index: usize) -> SocketAddr {
+        match self {
+            Self::V4 | Self::Both => addr_of(index),
+            Self::V6 => (ip6_of(index), PORT).into(),
+            Self::Apart | Self::Leased => (Ipv4Addr::UNSPECIFIED, PORT).into(),
+        }
+    }
+}
+
 pub struct Station {
     pub stack: Stack<'static, Board, Diary>,
     pub card: Card,
@@ -79,6 +127,20 @@ pub fn hardware(index: usize) -> EthernetAddress {
 
 pub fn ip_of(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, u8::try_from(index + 1).unwrap())
+}
+
+pub fn ip6_of(index: usize) -> Ipv6Addr {
+    let host = u16::try_from(index + 1).unwrap();
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host)
+}
+
+/// Addresses in a network that is one station's alone.
+fn apart(index: usize, host: u8) -> [IpAddr; 2] {
+    let network = u8::try_from(index + 1).unwrap();
+    [
+        Ipv4Addr::new(10, network, 0, host).into(),
+        Ipv6Addr::new(0xfd00, 0, 0, network.into(), 0, 0, 0, host.into()).into(),
+    ]
 }
 
 pub fn addr_of(index: usize) -> SocketAddr {
@@ -98,6 +160,7 @@ pub fn name(index: usize) -> String {
 pub fn station(
     now: Instant,
     index: usize,
+    (medium, own): (Medium, Own),
     time_server: Option<SocketAddr>,
     adjust: &impl Fn(usize, &mut Config),
 ) -> Station {
@@ -115,7 +178,7 @@ pub fn station(
         node: secret(2),
         name: Name::parse(&name(index)).unwrap(),
     };
-    let mut config = Config::new(NetworkId(*b"test"), addr_of(index));
+    let mut config = Config::new(NetworkId(*b"test"), own.listen(index));
     config.durability = Durability::Holders(1);
     adjust(index, &mut config);
     let byte = u8::try_from(index).unwrap();
@@ -123,7 +186,8 @@ pub fn station(
         .unwrap();
     node.set_clock(now, START_UNIX_MS, 10);
     node.restored_all(now, Restored::Fresh).unwrap();
-    let mut card = Card::default();
+    let (fixed, routers) = (own.fixed(index), own.routers(index));
+    let mut card = Card::new(medium);
     let stack = Stack::new(
         now,
         &mut card,
@@ -132,11 +196,17 @@ pub fn station(
         node,
         Diary::default(),
         &Settings {
-            hardware: HardwareAddress::Ethernet(hardware(index)),
+            hardware: match medium {
+                Medium::Ethernet => HardwareAddress::Ethernet(hardware(index)),
+                Medium::Ip => HardwareAddress::Ip,
+            },
             port: PORT,
-            addresses: Addresses::Fixed {
-                own: &[(IpAddr::V4(ip_of(index)), 24)],
-                routers: &[],
+            addresses: match own {
+                Own::Leased => Addresses::Dhcp,
+                Own::V4 | Own::V6 | Own::Both | Own::Apart => Addresses::Fixed {
+                    own: &fixed,
+                    routers: &routers,
+                },
             },
             time_server,
             seed: Seed([byte ^ 0xff; 32]),
