@@ -44,10 +44,30 @@
 //! [`Durability::Holders`](strandline_core::config::Durability::Holders), under which a post counts as durable once others
 //! hold it, and after a reset with [`Restored::Lost`](strandline_core::output::Restored::Lost).
 //!
+//! # Links and addresses
+//! On each of these, nodes join, follow, post and read each other in `tests/network/`:
+//! * Ethernet frames under IPv4 (with ARP) or IPv6 (with neighbour discovery), and IP packets of up to 1,280 bytes under either;
+//! * fixed addresses, also with a router between them;
+//! * on Ethernet an IPv4 address that a DHCP server gave, and renews. If it refuses to, or is silent until the lease has run out,
+//!   the node has no address ([`Stack::addresses`]) and sends nothing until it is given another, and is found under that one as
+//!   soon as it has told others, which takes minutes;
+//! * addresses of both families. A node tells others of one, though: that of
+//!   [`Config::listen`](strandline_core::config::Config::listen), or if that is unspecified, the one that they see it under.
+//!   Who lacks its family exchanges datagrams with it, but reads its posts only from somebody whom both can reach.
+//!
+//! Under IPv6 the stations of one /64 are one source to those who limit what a source may have stored and open (16 records and 2
+//! streams with [`Board`](strandline_core::plan::Board)): among more than a few boards in one, some writes reach fewer holders than
+//! wanted. Under IPv4 each address is one.
+//!
+//! IPv6 addresses and routers are always fixed: routers' advertisements (RFC 4861, RFC 4862) are not heard, there is no DHCPv6, and
+//! nobody is told when two have the same address. Fragments are dropped; the node sends none.
+//!
 //! # Features
 //! * `ethernet` (default), `ip`: what the device carries
 //! * `ipv4` (default), `ipv6`: under which addresses nodes are reached
 //! * `dhcp`: `Addresses::Dhcp`
+//!
+//! Any of them can be built in together; which of them a stack uses, its device and [`Settings`] say.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -3,9 +3,12 @@
 use core::net::SocketAddr;
 
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
+#[cfg(all(feature = "ethernet", feature = "ip"))]
+use smoltcp::phy::Medium;
 use smoltcp::phy::{Device, DeviceCapabilities, RxToken, TxToken};
 use smoltcp::socket::udp;
 use smoltcp::time::{Duration, Instant as NetInstant};
+use smoltcp::wire::IpEndpoint;
 use strandline_core::drive::Transport;
 use strandline_core::output::{PersistId, Stored, StreamId};
 use strandline_core::time::{Instant, earliest};
@@ -50,14 +53,18 @@ impl<'a> Net<'a> {
     #[inline(never)]
     pub(crate) fn receive<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) -> bool {
         let at = net_instant(now);
+        let ethernet = is_ethernet(device);
         let Some((received, answer)) = device.receive(at) else {
             return false;
         };
         self.frames = self.frames.wrapping_add(1);
         let (iface, sockets) = (&mut self.iface, &mut self.sockets);
         received.consume(|frame| {
+            if ethernet && is_from_nobody(frame) {
+                return;
+            }
             // What was learned from a question alone makes room for anything else.
-            let learned = if is_arp_request(frame) {
+            let learned = if ethernet && asks_for_hardware_address(frame) {
                 at - ASKERS_YIELD_FOR
             } else {
                 at
@@ -94,6 +101,19 @@ impl<'a> Net<'a> {
         earliest(at.map(instant), own)
     }
 
+    /// Whether there is an own address of a destination's family: nothing can be sent to it otherwise.
+    #[cfg(all(feature = "ipv4", feature = "ipv6"))]
+    fn has_family_of(&self, to: &IpEndpoint) -> bool {
+        let mut own = self.iface.ip_addrs().iter();
+        own.any(|own| own.address().version() == to.addr.version())
+    }
+
+    /// There is only one.
+    #[cfg(not(all(feature = "ipv4", feature = "ipv6")))]
+    fn has_family_of(&self, _: &IpEndpoint) -> bool {
+        true
+    }
+
     pub(crate) fn counters(&self) -> Counters {
         Counters {
             datagrams_lost: self.lanes.lost,
@@ -104,9 +124,31 @@ impl<'a> Net<'a> {
     }
 }
 
-/// Whether a frame asks for a hardware address (RFC 826).
-fn is_arp_request(frame: &[u8]) -> bool {
-    cfg!(feature = "ethernet") && matches!(frame.get(12..22), Some([8, 6, .., 0, 1]))
+/// Whether a device carries Ethernet frames.
+fn is_ethernet<D: Device + ?Sized>(device: &D) -> bool {
+    #[cfg(all(feature = "ethernet", feature = "ip"))]
+    if device.capabilities().medium != Medium::Ethernet {
+        return false;
+    }
+    let _ = device;
+    cfg!(feature = "ethernet")
+}
+
+/// Whether a frame asks for a hardware address (RFC 826; RFC 4861, section 4.3).
+fn asks_for_hardware_address(frame: &[u8]) -> bool {
+    let by_arp = matches!(frame.get(12..22), Some([8, 6, .., 0, 1]));
+    let by_neighbour_discovery = cfg!(feature = "ipv6")
+        && matches!(
+            frame.get(12..55),
+            Some([0x86, 0xdd, _, _, _, _, _, _, 58, .., 135])
+        );
+    by_arp || by_neighbour_discovery
+}
+
+/// Whether an IPv4 packet has no sender. A DHCP server that says nothing else would be taken for one that has the address 0.0.0.0,
+/// and smoltcp asserts that nothing is sent there when a lease is renewed.
+fn is_from_nobody(frame: &[u8]) -> bool {
+    cfg!(feature = "dhcp") && matches!(frame.get(12..30), Some([8, 0, .., 0, 0, 0, 0]))
 }
 
 /// A device that has one frame, and room for the answer to it.
@@ -159,7 +201,9 @@ pub(crate) struct Turn<'t, 'a, D: Device + ?Sized> {
 impl<D: Device + ?Sized> Transport for Turn<'_, '_, D> {
     fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
         // Nobody is there under an address of a family that was not built in.
-        if let Some(to) = endpoint(to) {
+        if let Some(to) = endpoint(to)
+            && self.net.has_family_of(&to)
+        {
             self.net.lanes.send(&mut self.net.sockets, to, bytes);
             // At once, so that the lane is free for the next one.
             self.net.transmit(self.now, self.device);
@@ -168,6 +212,8 @@ impl<D: Device + ?Sized> Transport for Turn<'_, '_, D> {
 
     fn open(&mut self, stream: StreamId, to: SocketAddr) {
         let (net, to) = (&mut *self.net, endpoint(to));
+        #[cfg(all(feature = "ipv4", feature = "ipv6"))]
+        let to = to.filter(|to| net.has_family_of(to));
         let context = net.iface.context();
         net.connections
             .open(self.now, &mut net.sockets, context, stream, to);

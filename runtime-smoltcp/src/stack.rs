@@ -56,7 +56,8 @@ pub enum Addresses<'s> {
         /// The routers to everybody else, one for each family.
         routers: &'s [IpAddr],
     },
-    /// The network gives an IPv4 address and a router (RFC 2131).
+    /// A server on the Ethernet gives an IPv4 address and a router (RFC 2131), for as long as it likes; before and after, the
+    /// node is silent. Let the node's `Config::listen` have an unspecified address then: others tell it where it is.
     #[cfg(feature = "dhcp")]
     Dhcp,
 }
@@ -66,7 +67,8 @@ pub enum Addresses<'s> {
 pub enum SetupError {
     /// The hardware address is not one of the device's medium, or belongs to a group.
     Hardware,
-    /// An address is of a family that was not built in, belongs to a group or to nobody, or there are too many.
+    /// An address is of a family that was not built in, belongs to a group or to nobody, or there are too many; or DHCP is to
+    /// give one on a device that carries IP packets.
     Address,
     /// Port 0.
     Port,
@@ -206,8 +208,6 @@ impl<'a, P: Plan, H: Application<P>> Stack<'a, P, H> {
     /// Call it any time; too early is harmless.
     pub fn poll<D: Device + ?Sized>(&mut self, now: Instant, device: &mut D) -> Option<Instant> {
         self.net.iface.poll_maintenance(net_instant(now));
-        #[cfg(feature = "dhcp")]
-        self.take_address();
         if let Some(wake) = self.wake.filter(|wake| *wake <= now) {
             let late_ms = u32::try_from(now.since_ms(wake)).unwrap_or(u32::MAX);
             self.net.late_ms = self.net.late_ms.max(late_ms);
@@ -236,6 +236,8 @@ impl<'a, P: Plan, H: Application<P>> Stack<'a, P, H> {
         let again = self.application.act(now, self.node);
         self.drain(now, device);
         self.net.transmit(now, device);
+        #[cfg(feature = "dhcp")]
+        self.take_address();
         // What it was told after it acted, it may act on at once.
         if more || self.heard {
             return Some(now);
@@ -322,7 +324,7 @@ impl<'a, P: Plan, H: Application<P>> Stack<'a, P, H> {
         }
     }
 
-    /// Takes over what DHCP found.
+    /// Takes over what DHCP found. Called last in a turn: the next one may come when the lease is to be renewed.
     #[cfg(feature = "dhcp")]
     fn take_address(&mut self) {
         use smoltcp::socket::dhcpv4::{Event, Socket};
@@ -331,25 +333,24 @@ impl<'a, P: Plan, H: Application<P>> Stack<'a, P, H> {
             return;
         };
         let net = &mut self.net;
-        match net.sockets.get_mut::<Socket<'_>>(dhcp).poll() {
-            None => {}
-            Some(Event::Configured(config)) => {
-                net.iface.update_ip_addrs(|addrs| {
-                    addrs.clear();
-                    // There is room: it is empty.
-                    let _ = addrs.push(IpCidr::Ipv4(config.address));
-                });
-                let routes = net.iface.routes_mut();
-                routes.remove_default_ipv4_route();
-                if let Some(router) = config.router {
-                    // There is room: the old one was removed.
-                    let _ = routes.add_default_ipv4_route(router);
-                }
-            }
-            Some(Event::Deconfigured) => {
-                net.iface.update_ip_addrs(|addrs| addrs.truncate(0));
-                net.iface.routes_mut().remove_default_ipv4_route();
-            }
+        let Some(event) = net.sockets.get_mut::<Socket<'_>>(dhcp).poll() else {
+            return;
+        };
+        let (own, router) = match event {
+            Event::Configured(config) => (Some(config.address), config.router),
+            Event::Deconfigured => (None, None),
+        };
+        net.iface.update_ip_addrs(|addrs| {
+            addrs.clear();
+            // There is room: it is empty.
+            addrs.extend(own.map(IpCidr::Ipv4));
+        });
+        let routes = net.iface.routes_mut();
+        routes.remove_default_ipv4_route();
+        // smoltcp asserts that a router is one station, and takes any that it is told.
+        if let Some(router) = router.filter(|router| IpAddress::from(*router).is_unicast()) {
+            // There is room: the old one was removed.
+            let _ = routes.add_default_ipv4_route(router);
         }
     }
 
@@ -426,8 +427,12 @@ fn interface<D: Device + ?Sized>(
     let mut iface = Interface::new(config, device, net_instant(now));
     let (own, routers) = match settings.addresses {
         Addresses::Fixed { own, routers } => (own, routers),
+        // Only on Ethernet does smoltcp ask for one.
         #[cfg(feature = "dhcp")]
-        Addresses::Dhcp => return Ok(iface),
+        Addresses::Dhcp => {
+            let on_ethernet = matches!(hardware, HardwareAddress::Ethernet(_));
+            return on_ethernet.then_some(iface).ok_or(SetupError::Address);
+        }
     };
     let mut placed = Ok(());
     iface.update_ip_addrs(|addrs| {

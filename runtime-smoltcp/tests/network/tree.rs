@@ -3,7 +3,8 @@
 use strandline_core::config::Config;
 use strandline_core::output::Via;
 
-use crate::world::{Traffic, World, name};
+use crate::station::name;
+use crate::world::{Traffic, World};
 use crate::{follow, timeline};
 
 /// The one who reads; everybody else is followed and has posted.

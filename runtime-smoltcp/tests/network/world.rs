@@ -1,34 +1,23 @@
-//! Stations on one Ethernet, with a clock that jumps to what happens next. Nothing sleeps, and every run is the same.
+//! Stations on one Ethernet, or on links that carry IP packets, with a clock that jumps to what happens next. Nothing sleeps,
+//! and every run is the same.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::{frames, time};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
-use smoltcp::time::Instant as NetInstant;
-use smoltcp::wire::{EthernetAddress, HardwareAddress};
-use strandline_core::config::{Config, Durability, Identity};
-use strandline_core::crypto::SecretKey;
-use strandline_core::drive::{Application, Handler};
-use strandline_core::name::{Handle, Name};
+use smoltcp::phy::Medium;
+use strandline_core::config::Config;
 use strandline_core::node::Node;
-use strandline_core::output::{Event, Outcome, QueryId, Restored, Via};
-use strandline_core::plan::{Board, Plan};
-use strandline_core::rng::Seed;
+use strandline_core::output::{Outcome, QueryId};
+use strandline_core::plan::Board;
 use strandline_core::time::Instant;
-use strandline_core::wire::NetworkId;
-use strandline_smoltcp::{Addresses, Memory, Settings, Sockets, Stack, sockets_for};
 
-/// Connections of a station: four streams and the spare listener.
-pub const CONNECTIONS: usize = 5;
-/// Where every station's node listens.
-pub const PORT: u16 = 7827;
+use crate::station::{Own, PORT, START_UNIX_MS, Station, hardware, ip_of, station};
+use crate::{dhcp, frames, router, time};
+
 /// How long a frame travels.
 const DELAY_US: u64 = 200;
 /// Calls of `poll` at one point in time: more means that it spins.
 const POLLS_MAX: usize = 200;
-/// The date at which every station believes to be when it starts.
-pub const START_UNIX_MS: u64 = 1_700_000_000_000;
 /// By how much the time server's clock is ahead of that.
 const AHEAD_MS: u64 = 400_000_000_000;
 
@@ -51,111 +40,24 @@ pub struct Weather {
     pub cut: (usize, usize),
 }
 
-/// What passed the hub of streams.
+/// What passed the hub.
 #[derive(Default)]
 pub struct Traffic {
+    /// Where IP packets came from.
+    pub sources: BTreeSet<IpAddr>,
+    /// Where the router was to pass packets on to.
+    pub passed_on: BTreeSet<IpAddr>,
     /// Who asked whom for a stream, in the order of the first attempts.
     pub opened: Vec<(usize, usize)>,
-    /// Segments.
+    /// Segments of streams.
     pub segments: usize,
     /// Those asked for before a station was switched off by [`Weather::cut`].
     pub opened_before_cut: usize,
 }
 
-/// A network card: what arrived, and what is to be sent.
-#[derive(Default)]
-pub struct Card {
-    received: VecDeque<Vec<u8>>,
-    sent: Vec<Vec<u8>>,
-}
-
-pub struct Received(Vec<u8>);
-pub struct Sent<'a>(&'a mut Vec<Vec<u8>>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Sent<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push(frame);
-        result
-    }
-}
-
-impl Device for Card {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sent<'a>;
-
-    fn receive(&mut self, _now: NetInstant) -> Option<(Received, Sent<'_>)> {
-        let frame = self.received.pop_front()?;
-        Some((Received(frame), Sent(&mut self.sent)))
-    }
-
-    fn transmit(&mut self, _now: NetInstant) -> Option<Sent<'_>> {
-        Some(Sent(&mut self.sent))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
-        capabilities
-    }
-}
-
-/// What a station's application heard.
-#[derive(Default)]
-pub struct Diary {
-    pub posts: Vec<(QueryId, String, String, Via)>,
-    pub ended: Vec<(QueryId, Outcome)>,
-    /// What it is to post of its own accord, once a command has ended.
-    pub to_post: Option<&'static str>,
-}
-
-impl Handler for Diary {
-    fn on_event(&mut self, event: Event<'_>) {
-        match event {
-            Event::Post {
-                query,
-                author,
-                text,
-                via,
-                ..
-            } => {
-                let name = author.name.as_str().to_owned();
-                self.posts.push((query, name, text.to_owned(), via));
-            }
-            Event::QueryDone { query, outcome } => self.ended.push((query, outcome)),
-            _ => {}
-        }
-    }
-}
-
-impl<P: Plan> Application<P> for Diary {
-    fn act(&mut self, now: Instant, node: &mut Node<P>) -> Option<Instant> {
-        if !self.ended.is_empty()
-            && let Some(text) = self.to_post.take()
-        {
-            node.post(now, text).unwrap();
-        }
-        None
-    }
-}
-
-pub struct Station {
-    pub stack: Stack<'static, Board, Diary>,
-    pub card: Card,
-    wake: Option<Instant>,
-    up: bool,
-}
-
 pub struct World {
     pub now: Instant,
+    medium: Medium,
     pub stations: Vec<Station>,
     pub weather: Weather,
     pub traffic: Traffic,
@@ -166,24 +68,36 @@ pub struct World {
     /// How often the time server was asked; `None`: there is none.
     time_server: bool,
     pub asked: u64,
+    /// Gives addresses on Ethernet to those who ask for one.
+    pub dhcp: dhcp::Server,
 }
 
 impl World {
-    /// A network with so many stations, none of which knows another, and a time server that all of them ask.
-    pub fn with_time_server(stations: usize) -> Self {
-        Self::of(stations, Some((ip_of(time::INDEX), 123).into()), |_, _| {})
+    /// A network of stations with these addresses, none of which knows another, and a time server that all of them ask.
+    pub fn with_time_server(own: &[Own]) -> Self {
+        let time_server = (ip_of(time::INDEX), 123).into();
+        Self::of(Medium::Ethernet, own, Some(time_server), |_, _| {})
+    }
+
+    /// A network of stations with these addresses, none of which knows another.
+    pub fn new(medium: Medium, own: &[Own]) -> Self {
+        Self::of(medium, own, None, |_, _| {})
     }
 
     fn of(
-        stations: usize,
+        medium: Medium,
+        own: &[Own],
         time_server: Option<SocketAddr>,
         adjust: impl Fn(usize, &mut Config),
     ) -> Self {
         let now = START;
-        let station = |index| station(now, index, time_server, &adjust);
+        let station =
+            |(index, own): (usize, &Own)| station(now, index, (medium, *own), time_server, &adjust);
         Self {
             now,
-            stations: (0..stations).map(station).collect(),
+            medium,
+            stations: own.iter().enumerate().map(station).collect(),
+            dhcp: dhcp::Server::default(),
             time_server: time_server.is_some(),
             asked: 0,
             weather: Weather::default(),
@@ -201,23 +115,56 @@ impl World {
 
     /// As [`Self::joined`], with other settings than the usual ones.
     pub fn joined_with(stations: usize, adjust: impl Fn(usize, &mut Config)) -> Self {
-        let mut world = Self::of(stations, None, adjust);
-        for index in 1..stations {
-            let query = world.command(index, |now, node| {
-                node.join(now, addr_of(0), 10_000).unwrap()
-            });
-            let outcome = world.outcome(index, query);
+        let own = vec![Own::V4; stations];
+        let mut world = Self::of(Medium::Ethernet, &own, None, adjust);
+        world.join();
+        world
+    }
+
+    /// As [`Self::joined`], of stations with these addresses.
+    pub fn joined_over(medium: Medium, own: &[Own]) -> Self {
+        let mut world = Self::new(medium, own);
+        world.join();
+        world
+    }
+
+    /// Lets all stations join through the first, as soon as they have addresses, and register.
+    pub fn join(&mut self) {
+        self.join_at(|world, index| world.ip(0, index));
+    }
+
+    /// As [`Self::join`], where the first is at `first` for each of the others.
+    pub fn join_at(&mut self, first: impl Fn(&Self, usize) -> IpAddr) {
+        self.until(60, |world| {
+            let has_any = |station: &Station| station.stack.addresses().next().is_some();
+            world.stations.iter().all(has_any)
+        });
+        for index in 1..self.stations.len() {
+            let addr = (first(self, index), PORT).into();
+            let query = self.command(index, |now, node| node.join(now, addr, 10_000).unwrap());
+            let outcome = self.outcome(index, query);
             assert!(
                 matches!(outcome, Outcome::Joined { contacts } if contacts > 0),
                 "{outcome:?}"
             );
         }
-        for index in 0..stations {
-            let query = world.command(index, |now, node| node.register(now, 10_000).unwrap());
-            let outcome = world.outcome(index, query);
+        for index in 0..self.stations.len() {
+            let query = self.command(index, |now, node| node.register(now, 10_000).unwrap());
+            let outcome = self.outcome(index, query);
             assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
         }
-        world
+    }
+
+    /// Where a station is, for another one.
+    fn ip(&self, index: usize, other: usize) -> IpAddr {
+        let of = |index: usize| self.stations[index].stack.addresses();
+        let both_have = |ip: &IpAddr| of(other).any(|own| own.is_ipv4() == ip.is_ipv4());
+        of(index).find(both_have).unwrap()
+    }
+
+    /// The addresses of a station.
+    pub fn addresses(&self, index: usize) -> Vec<IpAddr> {
+        self.stations[index].stack.addresses().collect()
     }
 
     /// Gives a station's node a command.
@@ -249,6 +196,17 @@ impl World {
         let ended = &self.stations[index].stack.application().ended;
         let of_query = ended.iter().find(|(ended, _)| *ended == query);
         of_query.map(|(_, outcome)| *outcome)
+    }
+
+    /// Lets time pass until something is so; tells how long that took, in ms.
+    pub fn until(&mut self, within_s: u64, is_so: impl Fn(&Self) -> bool) -> u64 {
+        let began = self.now;
+        let end = began.after_s(within_s);
+        while !is_so(self) {
+            assert!(self.now < end, "it is not so within {within_s} s");
+            self.run_for_ms(10);
+        }
+        self.now.since_ms(began)
     }
 
     pub fn run_for_ms(&mut self, ms: u64) {
@@ -324,11 +282,23 @@ impl World {
                 bytes,
             });
         }
+        if self.medium == Medium::Ethernet {
+            let answers = [router::answer(frame), self.dhcp.answer(frame)];
+            for bytes in answers.into_iter().flatten() {
+                self.flying.push(Flying {
+                    at: self.now.after_us(2 * DELAY_US),
+                    to: from,
+                    bytes,
+                });
+            }
+            if let Some(to) = router::passes_to(frame) {
+                self.pass_on(frame, to);
+            }
+        }
         self.watch(from, frame);
-        let to: [u8; 6] = frame[..6].try_into().unwrap();
         for index in 0..self.stations.len() {
-            let meant = to[0] & 1 == 1 || to == hardware(index).0;
-            if index != from && meant && self.draw() % 100 >= self.weather.loss {
+            let meant = index != from && self.is_for(index, frame);
+            if meant && self.draw() % 100 >= self.weather.loss {
                 self.flying.push(Flying {
                     at: self.now.after_us(DELAY_US),
                     to: index,
@@ -338,8 +308,33 @@ impl World {
         }
     }
 
-    /// Notes what a frame has to do with streams.
+    fn pass_on(&mut self, frame: &[u8], ip: IpAddr) {
+        self.traffic.passed_on.insert(ip);
+        let has_it = |station: &Station| station.stack.addresses().any(|own| own == ip);
+        if let Some(to) = self.stations.iter().position(has_it) {
+            self.flying.push(Flying {
+                at: self.now.after_us(2 * DELAY_US),
+                to,
+                bytes: router::passed_on(frame, hardware(to)),
+            });
+        }
+    }
+
+    fn is_for(&self, index: usize, frame: &[u8]) -> bool {
+        match self.medium {
+            Medium::Ethernet => frame[0] & 1 == 1 || frame[..6] == hardware(index).0,
+            Medium::Ip => {
+                let (_, to) = frames::ends(self.medium, frame).unwrap();
+                self.stations[index].stack.addresses().any(|own| own == to)
+            }
+        }
+    }
+
+    /// Notes where a frame comes from, and what it has to do with streams.
     fn watch(&mut self, from: usize, frame: &[u8]) {
+        if let Some((source, _)) = frames::ends(self.medium, frame) {
+            self.traffic.sources.insert(source);
+        }
         let Some((to, begins)) = frames::segment(frame) else {
             return;
         };
@@ -376,81 +371,5 @@ impl World {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random
-    }
-}
-
-pub fn hardware(index: usize) -> EthernetAddress {
-    EthernetAddress([2, 0, 0, 0, 0, u8::try_from(index + 1).unwrap()])
-}
-
-pub fn ip_of(index: usize) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 0, u8::try_from(index + 1).unwrap())
-}
-
-pub fn addr_of(index: usize) -> SocketAddr {
-    (ip_of(index), PORT).into()
-}
-
-/// The handle of a station's user.
-pub fn handle(index: usize) -> Handle {
-    Handle::parse(&name(index)).unwrap()
-}
-
-pub fn name(index: usize) -> String {
-    format!("station{index}")
-}
-
-fn station(
-    now: Instant,
-    index: usize,
-    time_server: Option<SocketAddr>,
-    adjust: &impl Fn(usize, &mut Config),
-) -> Station {
-    let secret = |kind: u8| {
-        SecretKey::from_bytes(
-            [kind, u8::try_from(index + 1).unwrap()]
-                .repeat(16)
-                .try_into()
-                .unwrap(),
-        )
-    };
-    let node = Box::leak(Box::new(Node::unstarted()));
-    let identity = Identity {
-        user: secret(1),
-        node: secret(2),
-        name: Name::parse(&name(index)).unwrap(),
-    };
-    let mut config = Config::new(NetworkId(*b"test"), addr_of(index));
-    config.durability = Durability::Holders(1);
-    adjust(index, &mut config);
-    let byte = u8::try_from(index).unwrap();
-    node.start(now, identity, &Seed([byte; 32]), &config)
-        .unwrap();
-    node.set_clock(now, START_UNIX_MS, 10);
-    node.restored_all(now, Restored::Fresh).unwrap();
-    let mut card = Card::default();
-    let stack = Stack::new(
-        now,
-        &mut card,
-        Box::leak(Box::new(Memory::<CONNECTIONS>::EMPTY)),
-        Box::leak(Box::new(Sockets::<{ sockets_for(CONNECTIONS) }>::new())),
-        node,
-        Diary::default(),
-        &Settings {
-            hardware: HardwareAddress::Ethernet(hardware(index)),
-            port: PORT,
-            addresses: Addresses::Fixed {
-                own: &[(IpAddr::V4(ip_of(index)), 24)],
-                routers: &[],
-            },
-            time_server,
-            seed: Seed([byte ^ 0xff; 32]),
-        },
-    );
-    Station {
-        stack: stack.unwrap(),
-        card,
-        wake: Some(now),
-        up: true,
     }
 }
