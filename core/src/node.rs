@@ -12,14 +12,14 @@ mod commands;
 use core::net::SocketAddr;
 
 use crate::addr::PackedAddr;
-use crate::config::{Config, Identity};
+use crate::config::{Config, Durability, Identity};
 use crate::dht::{Dht, Found, Owner};
 use crate::id::{Key, NodeId, UserId};
 use crate::name::Name;
 use crate::output::{
     Busy, Class, ConfigError, Damaged, Output, PersistId, Restored, Stored, StreamId, Table,
 };
-use crate::plan::Plan;
+use crate::plan::{Plan, Uses};
 use crate::rng::{Rng, Seed};
 use crate::rules::Dropped;
 use crate::time::{Instant, earliest};
@@ -117,6 +117,9 @@ impl<P: Plan> Node<P> {
             return Err(ConfigError::AlreadyStarted);
         }
         config.check()?;
+        if !P::Uses::STORAGE && config.durability == Durability::Host {
+            return Err(ConfigError::Durability);
+        }
         if !(identity.user.is_set() && identity.node.is_set()) {
             return Err(ConfigError::Identity);
         }
@@ -272,11 +275,7 @@ impl<P: Plan> Node<P> {
     #[inline(never)]
     pub fn poll_output<'b>(&mut self, buf: &'b mut [u8]) -> Output<'b> {
         let now = self.now;
-        let buf = match self.timeline.poll_persist(now, buf) {
-            Ok((id, item)) => return Output::Persist { id, item },
-            Err(buf) => buf,
-        };
-        let buf = match self.poll_contact(buf) {
+        let buf = match self.poll_persist(now, buf) {
             Ok(output) => return output,
             Err(buf) => buf,
         };
@@ -407,6 +406,21 @@ impl<P: Plan> Node<P> {
 
     fn next_deadline(&self) -> Option<Instant> {
         earliest(self.dht.next_deadline(), self.timeline.next_deadline())
+    }
+
+    /// The next thing that storage has to write or delete; gives the buffer back when there is none.
+    fn poll_persist<'b>(
+        &mut self,
+        now: Instant,
+        buf: &'b mut [u8],
+    ) -> Result<Output<'b>, &'b mut [u8]> {
+        if !P::Uses::STORAGE {
+            return Err(buf);
+        }
+        match self.timeline.poll_persist(now, buf) {
+            Ok((id, item)) => Ok(Output::Persist { id, item }),
+            Err(buf) => self.poll_contact(buf),
+        }
     }
 
     /// A contact to be kept for the next start, or forgotten; gives the buffer back when there is none.

@@ -167,6 +167,8 @@ pub enum CommandError {
     StorageFailed,
     /// The log's numbers are not known yet: storage was lost, and the DHT has not answered enough.
     Recovering,
+    /// The node's plan leaves it out: see [`crate::plan::Uses`].
+    LeftOut,
 }
 
 /// Why `start` refused.
@@ -182,6 +184,8 @@ pub enum ConfigError {
     Network,
     /// A secret key is all zero.
     Identity,
+    /// Storage is to make posts durable, and the plan says that there is none ([`crate::plan::Uses::STORAGE`]).
+    Durability,
 }
 
 /// Where a post came from.

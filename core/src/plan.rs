@@ -33,8 +33,13 @@ use crate::wire::datagram::Contact;
 /// What a program makes of its node. What it does without is not in its image: flash that a board may need elsewhere.
 pub trait Uses: 'static {
     /// Whether the DHT is a toolkit for the program too: values, messages and lookups of its own, beside the timeline.
-    /// Without, the commands for them do not compile, and a message for this node is refused as unsupported.
+    /// Without, the commands for them are refused ([`CommandError::LeftOut`](crate::output::CommandError::LeftOut)), and so
+    /// is a message for this node, as unsupported.
     const TOOLKIT: bool;
+    /// Whether the host stores what it is given: [`Output::Persist`](crate::output::Output::Persist). Without, it is given
+    /// nothing, posts are made durable by [`Durability::Holders`](crate::config::Durability::Holders) alone, and a node that
+    /// begins anew reads what it was from the network.
+    const STORAGE: bool;
 }
 
 /// All that there is.
@@ -43,14 +48,16 @@ pub enum Everything {}
 
 impl Uses for Everything {
     const TOOLKIT: bool = true;
+    const STORAGE: bool = true;
 }
 
-/// The timeline, and of the DHT what that needs.
+/// The timeline without storage, and of the DHT what that needs.
 #[derive(Debug)]
 pub enum TimelineAlone {}
 
 impl Uses for TimelineAlone {
     const TOOLKIT: bool = false;
+    const STORAGE: bool = false;
 }
 
 /// Cryptography, overlay and tables of a node.
@@ -231,7 +238,10 @@ pub type ServerRing<W = Usual> = Chord<Grown<Entry, 320>, Grown<Silent, 256>, W>
 /// `C` is the cryptography: a large simulation plugs a cheap stand-in. `O` is the overlay, the same for all nodes of a
 /// network: Kademlia, or with [`BoardRing`] Chord. `U` is what the program makes of the node.
 #[derive(Debug)]
-pub struct Board<C = Ed25519, O = BoardTable, U = Everything>(PhantomData<fn() -> (C, O, U)>);
+pub struct Board<C = Ed25519, O = BoardTable, U = Everything>(PhantomData<Of<C, O, U>>);
+
+/// What names three types and holds none of them.
+type Of<C, O, U> = fn() -> (C, O, U);
 
 impl<C: Crypto + 'static, O: Overlay + 'static, U: Uses> Plan for Board<C, O, U> {
     type Crypto = C;
@@ -308,7 +318,7 @@ impl<C: Crypto + 'static, O: Overlay + 'static, U: Uses> Plan for Board<C, O, U>
     const READ_POSTS_MAX: u16 = 16;
 }
 
-/// [`Board`] for who follows and posts and has no other business in the network.
+/// [`Board`] for who follows and posts, has no other business in the network, and no storage.
 pub type TimelineBoard = Board<Ed25519, BoardTable, TimelineAlone>;
 
 /// On the heap, growing on demand up to bounds: for servers and desktops.

@@ -193,6 +193,7 @@ pub fn refused(command: &Command, error: CommandError) -> Failure {
             "the storage failed; nothing more is written until the node was restarted",
             "Make room on the disk, and start the node again.",
         ),
+        CommandError::LeftOut => (Exit::Internal, "this node does not do that", ""),
         CommandError::Recovering => (
             Exit::Partial,
             "the storage was lost, and the network has not yet told enough to go on",

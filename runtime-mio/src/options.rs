@@ -125,5 +125,6 @@ pub(crate) fn config_failure(error: ConfigError) -> Failure {
             "Restore it from a backup: strandline identity restore FILE",
         ),
         ConfigError::AlreadyStarted => internal("it was started before"),
+        ConfigError::Durability => internal("its plan is without storage"),
     }
 }

@@ -24,6 +24,8 @@ const ROUNDS_PER_CUT: usize = 12;
 struct Day {
     world: World,
     hosts: Vec<HostId>,
+    /// Those who have values and lookups of their own.
+    toolkits: Vec<HostId>,
     /// Whom each of them follows.
     follows: BTreeMap<usize, [usize; 2]>,
     /// Posts that are not acknowledged yet.
@@ -63,7 +65,12 @@ impl Day {
                 hosts.push(world.node_with(setup));
                 continue;
             }
-            setup.kind = Kind::Board;
+            // Every other one is what the firmware runs.
+            setup.kind = if n.is_multiple_of(2) {
+                Kind::TimelineBoard
+            } else {
+                Kind::Board
+            };
             setup.durability = Durability::Holders(1);
             setup.drift_ppm = [0, 40, -40, 20, -20][n % 5];
             if n.is_multiple_of(2) {
@@ -71,6 +78,8 @@ impl Day {
             }
             hosts.push(world.node_with(setup));
         }
+        let is_toolkit = |host: &HostId| world.machine(*host).setup.kind != Kind::TimelineBoard;
+        let toolkits = hosts.iter().copied().filter(is_toolkit).collect();
         world.run_for(mins(1));
         let count = hosts.len();
         let mut follows = BTreeMap::new();
@@ -86,6 +95,7 @@ impl Day {
         Self {
             world,
             hosts,
+            toolkits,
             follows,
             posting: Vec::new(),
             seen: Seen::default(),
@@ -110,12 +120,12 @@ impl Day {
             newest.insert(n, text);
         }
         for minute in 0..ROUND_MIN - 1 {
-            let host = self.hosts[(round + minute) % self.hosts.len()];
+            let host = self.toolkits[(round + minute) % self.toolkits.len()];
             let key = self.world.key(&format!("value {round} {minute}"));
             self.seen.puts += 1;
             if self.world.put(host, key, b"value") {
                 self.seen.values += 1;
-                let other = self.hosts[(round + 2 * minute + 3) % self.hosts.len()];
+                let other = self.toolkits[(round + 2 * minute + 3) % self.toolkits.len()];
                 self.seen.found += usize::from(self.world.get(other, key) == [b"value".to_vec()]);
             }
             let answer = self.world.run(host, &Command::Lookup(key), None);

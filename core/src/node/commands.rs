@@ -16,12 +16,6 @@ use crate::wire::record::{Kind, Kinds, Signed};
 use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX, RECORD_LEN_MAX};
 
 impl<P: Plan> Node<P> {
-    /// Asked for by commands that only a toolkit has: with a plan that is none they do not compile.
-    const TOOLKIT: () = assert!(
-        P::Uses::TOOLKIT,
-        "the plan's `Uses` leave out values, messages and lookups"
-    );
-
     /// Joins the network through the node at `addr`; goes on trying after it timed out. Ends with [`crate::output::Outcome::Joined`].
     ///
     /// # Errors
@@ -180,15 +174,14 @@ impl<P: Plan> Node<P> {
     /// Finds the nodes nearest to `key`. Yields [`crate::output::Event::Contact`], nearest first, ends with `Found`.
     ///
     /// # Errors
-    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`], [`CommandError::LeftOut`].
     pub fn lookup(
         &mut self,
         now: Instant,
         key: Key,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        const { Self::TOOLKIT };
-        self.ready(now)?;
+        self.toolkit(now)?;
         let op = self
             .dht
             .find(now, key, Owner::Application, within_ms)
@@ -201,7 +194,7 @@ impl<P: Plan> Node<P> {
     /// replaces it. Ends with `Stored`, `Older` or `Full`.
     ///
     /// # Errors
-    /// [`CommandError::ValueTooLong`], [`CommandError::NotStarted`], [`CommandError::Busy`].
+    /// [`CommandError::ValueTooLong`], [`CommandError::NotStarted`], [`CommandError::Busy`], [`CommandError::LeftOut`].
     pub fn put(
         &mut self,
         now: Instant,
@@ -259,8 +252,7 @@ impl<P: Plan> Node<P> {
         ttl_s: u32,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        const { Self::TOOLKIT };
-        self.ready(now)?;
+        self.toolkit(now)?;
         if value.len() > PAYLOAD_LEN_MAX {
             return Err(CommandError::ValueTooLong);
         }
@@ -279,10 +271,9 @@ impl<P: Plan> Node<P> {
     /// `Found` or `NotFound`.
     ///
     /// # Errors
-    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`], [`CommandError::LeftOut`].
     pub fn get(&mut self, now: Instant, key: Key, within_ms: u32) -> Result<QueryId, CommandError> {
-        const { Self::TOOLKIT };
-        self.ready(now)?;
+        self.toolkit(now)?;
         let op = self
             .dht
             .get(
@@ -302,15 +293,14 @@ impl<P: Plan> Node<P> {
     /// ends with `Found` or `NotFound`.
     ///
     /// # Errors
-    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`], [`CommandError::LeftOut`].
     pub fn get_value(
         &mut self,
         now: Instant,
         key: Key,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        const { Self::TOOLKIT };
-        self.ready(now)?;
+        self.toolkit(now)?;
         let op = self.dht.get_value(now, key, within_ms);
         self.settle(now);
         op.map(OpId::query).map_err(|Busy| CommandError::Busy)
@@ -321,7 +311,7 @@ impl<P: Plan> Node<P> {
     /// `Delivered` or `NotFound`.
     ///
     /// # Errors
-    /// [`CommandError::ValueTooLong`], [`CommandError::NotStarted`], [`CommandError::Busy`].
+    /// [`CommandError::ValueTooLong`], [`CommandError::NotStarted`], [`CommandError::Busy`], [`CommandError::LeftOut`].
     pub fn send(
         &mut self,
         now: Instant,
@@ -329,8 +319,7 @@ impl<P: Plan> Node<P> {
         bytes: &[u8],
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        const { Self::TOOLKIT };
-        self.ready(now)?;
+        self.toolkit(now)?;
         if bytes.len() > MESSAGE_LEN_MAX {
             return Err(CommandError::ValueTooLong);
         }
@@ -349,6 +338,14 @@ impl<P: Plan> Node<P> {
     /// See [`AnswerError`]; the message is acknowledged without an answer then.
     pub fn answer(&mut self, bytes: &[u8]) -> Result<(), AnswerError> {
         self.dht.answer(bytes)
+    }
+
+    /// As [`Self::ready`], for what only a toolkit has.
+    fn toolkit(&mut self, now: Instant) -> Result<(), CommandError> {
+        if !P::Uses::TOOLKIT {
+            return Err(CommandError::LeftOut);
+        }
+        self.ready(now)
     }
 
     /// As [`Self::advance`], for commands.

@@ -7,7 +7,7 @@
 use crate::bounded::Ring;
 use crate::id::UserId;
 use crate::output::PersistId;
-use crate::plan::Plan;
+use crate::plan::{Plan, Uses};
 
 use super::posts::PostId;
 
@@ -39,6 +39,9 @@ pub struct Persists<P: Plan> {
 }
 
 impl<P: Plan> Persists<P> {
+    /// Whether there is a storage. Without, all counts as written.
+    pub const STORAGE: bool = P::Uses::STORAGE;
+
     /// Nothing to write.
     pub const EMPTY: Self = Self {
         queue: Ring::EMPTY,
@@ -48,6 +51,9 @@ impl<P: Plan> Persists<P> {
     /// How many more can be queued before the next drain. Whoever must not lose an entry asks first.
     #[must_use]
     pub fn room(&self) -> usize {
+        if !Self::STORAGE {
+            return usize::MAX;
+        }
         self.queue.capacity().saturating_sub(self.queue.len())
     }
 
@@ -61,6 +67,9 @@ impl<P: Plan> Persists<P> {
 
     /// Queues an entry. `None` when the queue is full.
     pub fn push(&mut self, entry: Entry) -> Option<PersistId> {
+        if !Self::STORAGE {
+            return Some(PersistId(0));
+        }
         self.queue.push_back(entry).ok()?;
         self.last = self.last.saturating_add(1);
         Some(PersistId(self.last))

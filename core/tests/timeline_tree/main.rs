@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use strandline_core::crypto::Ed25519;
 use strandline_core::id::UserId;
 use strandline_core::output::{Unreached, Via};
-use strandline_core::plan::{Board, Plan, Server, TimelineBoard};
+use strandline_core::plan::{Board, Plan, Server};
 use strandline_core::rng::{Rng, Seed};
 use strandline_core::rules::Rule;
 use strandline_core::wire::frame::Frame;
@@ -393,7 +393,7 @@ fn a_relay_that_passes_on_broken_posts_is_dropped_for_it() {
 
 #[test]
 fn boards_relay_for_each_other() {
-    let mut world = World::<TimelineBoard>::new(5, 2);
+    let mut world = World::<Board>::new(5, 2);
     for other in 1..=4 {
         world.follow(0, other);
         world.post(other, "small");
@@ -460,6 +460,5 @@ fn whatever_a_third_of_the_people_say_the_others_are_read_and_nothing_is_forged(
     for seed in 0..30 {
         read_through_noise::<Server>(seed, 12);
         read_through_noise::<Board>(seed, 4);
-        read_through_noise::<TimelineBoard>(seed, 4);
     }
 }

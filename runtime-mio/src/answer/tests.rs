@@ -422,6 +422,7 @@ fn a_refusal_has_the_exit_code_of_its_reason() {
         (CommandError::Full, Exit::Full),
         (CommandError::StorageFailed, Exit::Full),
         (CommandError::Recovering, Exit::Partial),
+        (CommandError::LeftOut, Exit::Internal),
     ] {
         assert_eq!(refused(&post, error).exit, exit, "{error:?}");
     }

@@ -55,6 +55,7 @@ fn reason(error: CommandError) -> &'static str {
         CommandError::Full => "full",
         CommandError::StorageFailed => "storage failed",
         CommandError::Recovering => "recovering",
+        CommandError::LeftOut => "left out",
     }
 }
 

@@ -13,7 +13,7 @@ use super::effects::Gathering;
 use super::node::{AnyNode, OfPlan};
 use super::plans::{
     ChordBoard, ChordServer, RealBoard, RealServer, SimBoard, SimChordBoard, SimChordServer,
-    SimNarrowServer, SimServer,
+    SimNarrowServer, SimServer, SimTimelineBoard,
 };
 
 /// An application for a node of any plan. Nothing implements it by hand: every [`Application`] that is written for
@@ -28,6 +28,7 @@ where
     A: Application<RealBoard>
         + Application<RealServer>
         + Application<SimBoard>
+        + Application<SimTimelineBoard>
         + Application<SimServer>
         + Application<ChordBoard>
         + Application<ChordServer>
@@ -41,6 +42,7 @@ where
             OfPlan::Board(node) => self.act(now, node),
             OfPlan::Server(node) => self.act(now, node),
             OfPlan::SimBoard(node) => self.act(now, node),
+            OfPlan::SimTimelineBoard(node) => self.act(now, node),
             OfPlan::SimServer(node) => self.act(now, node),
             OfPlan::ChordBoard(node) => self.act(now, node),
             OfPlan::ChordServer(node) => self.act(now, node),

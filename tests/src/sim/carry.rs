@@ -58,7 +58,7 @@ impl World {
         let machine = &self.machines[host as usize];
         match (&machine.program, machine.setup.kind) {
             (Program::Stranger(_), _) | (_, Kind::Server) => 16 * BUFFER_LEN_MIN,
-            (_, Kind::Board) => BUFFER_LEN_MIN + 500,
+            (_, Kind::Board | Kind::TimelineBoard) => BUFFER_LEN_MIN + 500,
         }
     }
 

@@ -62,7 +62,7 @@ pub enum Effect {
 #[must_use]
 pub const fn outputs_max(kind: Kind) -> usize {
     match kind {
-        Kind::Board => 4_096,
+        Kind::Board | Kind::TimelineBoard => 4_096,
         Kind::Server => 300_000,
     }
 }

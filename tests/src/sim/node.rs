@@ -21,7 +21,7 @@ use strandline_core::time::Instant;
 
 use super::plans::{
     ChordBoard, ChordServer, Cryptography, Kind, Overlay, RealBoard, RealServer, SimBoard,
-    SimChordBoard, SimChordServer, SimNarrowServer, SimServer,
+    SimChordBoard, SimChordServer, SimNarrowServer, SimServer, SimTimelineBoard,
 };
 use super::widths::Widths;
 
@@ -39,6 +39,8 @@ pub(super) enum OfPlan {
     Server(Box<Node<RealServer>>),
     /// A board with stand-in cryptography.
     SimBoard(Box<Node<SimBoard>>),
+    /// A board for its timeline alone, with stand-in cryptography.
+    SimTimelineBoard(Box<Node<SimTimelineBoard>>),
     /// A server with stand-in cryptography.
     SimServer(Box<Node<SimServer>>),
     /// A board on a ring with real cryptography.
@@ -60,6 +62,7 @@ macro_rules! each {
             OfPlan::Board($node) => $body,
             OfPlan::Server($node) => $body,
             OfPlan::SimBoard($node) => $body,
+            OfPlan::SimTimelineBoard($node) => $body,
             OfPlan::SimServer($node) => $body,
             OfPlan::ChordBoard($node) => $body,
             OfPlan::ChordServer($node) => $body,
@@ -292,6 +295,12 @@ impl OfPlan {
             (Overlay::Kademlia, Kind::Board, Cryptography::Real) => Self::Board(new()),
             (Overlay::Kademlia, Kind::Server, Cryptography::Real) => Self::Server(new()),
             (Overlay::Kademlia, Kind::Board, Cryptography::StandIn) => Self::SimBoard(new()),
+            (Overlay::Kademlia, Kind::TimelineBoard, Cryptography::StandIn) => {
+                Self::SimTimelineBoard(new())
+            }
+            (_, Kind::TimelineBoard, _) => {
+                panic!("a board for its timeline alone is in Kademlia, with stand-in cryptography")
+            }
             (Overlay::Kademlia, Kind::Server, Cryptography::StandIn) => Self::SimServer(new()),
             (Overlay::Chord, Kind::Board, Cryptography::Real) => Self::ChordBoard(new()),
             (Overlay::Chord, Kind::Server, Cryptography::Real) => Self::ChordServer(new()),

@@ -7,7 +7,9 @@ use std::fmt;
 
 use strandline_core::crypto::Ed25519;
 use strandline_core::overlay::{self, Width};
-use strandline_core::plan::{Board, BoardRing, BoardTable, Server, ServerRing, ServerTable};
+use strandline_core::plan::{
+    Board, BoardRing, BoardTable, Server, ServerRing, ServerTable, TimelineAlone,
+};
 
 use super::crypto::StandIn;
 use super::widths::Given;
@@ -18,6 +20,8 @@ pub type RealBoard = Board<Ed25519, BoardTable<Given>>;
 pub type RealServer = Server<Ed25519, ServerTable<Given>>;
 /// A board with stand-in cryptography.
 pub type SimBoard = Board<StandIn, BoardTable<Given>>;
+/// A board for its timeline alone, with stand-in cryptography.
+pub type SimTimelineBoard = Board<StandIn, BoardTable<Given>, TimelineAlone>;
 /// A server with stand-in cryptography.
 pub type SimServer = Server<StandIn, ServerTable<Given>>;
 
@@ -102,14 +106,25 @@ impl fmt::Display for Overlay {
 pub enum Kind {
     /// [`Board`]: everything in place, for 64 KiB of RAM.
     Board,
+    /// The same for its timeline alone, without storage: what the firmware runs. In Kademlia with stand-in cryptography.
+    TimelineBoard,
     /// [`Server`]: on the heap, growing up to bounds.
     Server,
+}
+
+impl Kind {
+    /// Whether it has a board's tables.
+    #[must_use]
+    pub const fn is_board(self) -> bool {
+        matches!(self, Self::Board | Self::TimelineBoard)
+    }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Board => "board",
+            Self::TimelineBoard => "timeline board",
             Self::Server => "server",
         })
     }

@@ -414,11 +414,9 @@ impl Model {
         if !alive || author.lost {
             return Ok(());
         }
-        let small = [host, answer.host].iter().any(|who| {
-            self.authors
-                .get(who)
-                .is_some_and(|who| who.kind == Kind::Board)
-        });
+        let small = [host, answer.host]
+            .iter()
+            .any(|who| self.authors.get(who).is_some_and(|who| who.kind.is_board()));
         let certain = if small {
             BOARD_POSTS_CERTAIN
         } else {
@@ -449,7 +447,7 @@ impl Model {
         let small = self
             .authors
             .get(&answer.host)
-            .is_some_and(|who| who.kind == Kind::Board);
+            .is_some_and(|who| who.kind.is_board());
         let (before, seen_us) = self
             .newest
             .get(&(answer.host, host))
