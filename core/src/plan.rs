@@ -3,7 +3,8 @@
 //! A [`Plan`] is the one type parameter of a node. It names the cryptography, the overlay and, for each table, a
 //! container with its capacity. [`Board`] keeps everything in place, for 64 KiB of RAM; `Server` (feature `alloc`)
 //! grows on the heap up to bounds. Storage is chosen by type, never by Cargo feature, so that both kinds live in one
-//! program. Invariant: whatever a plan says, protocol and behaviour are the same; only how much fits differs.
+//! program. Invariant: whatever a plan says, protocol and behaviour are the same; only how much fits differs, and what the
+//! host may ask for.
 
 use core::marker::PhantomData;
 
@@ -34,6 +35,13 @@ use crate::wire::datagram::Contact;
 pub trait Plan: Sized + 'static {
     /// Hash, signatures.
     type Crypto: Crypto;
+    /// Whether the host has storage. Without it nothing is handed out to be written, only holders make a post durable, and
+    /// what encodes entries is not in a board's image.
+    const STORES: bool = true;
+    /// Whether the host may give every command. Without it those that a board can do without do not compile (`whois`,
+    /// `followers`, `following`, `leave`, and of the toolkit `lookup`, `put`, `get` and `send`), the host is not told
+    /// among whom a handle is ambiguous, and what all that takes is not in the board's image.
+    const EVERY_COMMAND: bool = true;
 
     // Records held for the network.
 
@@ -204,12 +212,17 @@ pub type ServerRing<W = Usual> = Chord<Grown<Entry, 320>, Grown<Silent, 256>, W>
 /// Everything in place, no allocator: for boards with 64 KiB of RAM.
 ///
 /// `C` is the cryptography: a large simulation plugs a cheap stand-in. `O` is the overlay, the same for all nodes of a
-/// network: Kademlia, or with [`BoardRing`] Chord.
+/// network: Kademlia, or with [`BoardRing`] Chord. `HOSTED`: the host is a program with storage
+/// that may give every command; `false` for firmware that has neither.
 #[derive(Debug)]
-pub struct Board<C = Ed25519, O = BoardTable>(PhantomData<fn() -> (C, O)>);
+pub struct Board<C = Ed25519, O = BoardTable, const HOSTED: bool = true>(
+    PhantomData<fn() -> (C, O)>,
+);
 
-impl<C: Crypto + 'static, O: Overlay + 'static> Plan for Board<C, O> {
+impl<C: Crypto + 'static, O: Overlay + 'static, const HOSTED: bool> Plan for Board<C, O, HOSTED> {
     type Crypto = C;
+    const STORES: bool = HOSTED;
+    const EVERY_COMMAND: bool = HOSTED;
 
     type RecordBytes = Arena<{ 7 << 10 }, 32>;
     type RecordEntries = Fixed<records::Entry, 32>;

@@ -305,7 +305,7 @@ impl<'a, P: Plan, H: Application<P>> Stack<'a, P, H> {
                 heard: &mut self.heard,
             };
             self.wake = drain(self.node, &mut turn, &mut hearing);
-            let Some(persisted) = turn.persisted else {
+            let Some(persisted) = turn.persisted.filter(|_| P::STORES) else {
                 return;
             };
             self.node.persisted(now, persisted);

@@ -95,7 +95,8 @@ impl<P: Plan> Dht<P> {
     fn poll_result<'b>(&mut self, buf: &'b mut [u8]) -> Option<Event<'b>> {
         let handle = self.done_op(|owner| owner == Some(Owner::Application))?;
         let query = OpId::of(handle).query();
-        if let Some((contact, hops)) = self.pop_contact_found(handle)
+        if P::EVERY_COMMAND
+            && let Some((contact, hops)) = self.pop_contact_found(handle)
             && let Some(addr) = contact.addr.to_socket_addr()
         {
             return Some(Event::Contact {
@@ -105,7 +106,9 @@ impl<P: Plan> Dht<P> {
                 hops,
             });
         }
-        if let Some((author, sequence, len)) = self.pop_value(handle, buf) {
+        if P::EVERY_COMMAND
+            && let Some((author, sequence, len)) = self.pop_value(handle, buf)
+        {
             let bytes = buf.get(..len).unwrap_or_default();
             if self.is_sent(handle) {
                 let from = NodeId::from_bytes(*author.as_bytes());

@@ -239,7 +239,7 @@ impl<P: Plan> Dht<P> {
         let (op_handle, location, root) = (visit.op, *visit.lookup.target(), op.target);
         let Job::Get(get) = &mut op.job else { return };
         let held = self.records.read(self.now, &location, get.kinds, 0);
-        if op.owner != Some(Owner::Application) {
+        if !P::EVERY_COMMAND || op.owner != Some(Owner::Application) {
             visit.own_after = { held }.next().map(|_| 0);
             visit.found |= visit.own_after.is_some();
             self.own_reads |= visit.own_after.is_some();
@@ -269,7 +269,8 @@ impl<P: Plan> Dht<P> {
 
     /// Keeps a verified record for a get of the application.
     pub(super) fn take_value(&mut self, op_handle: Handle, record: &Record<'_>) {
-        let Some(op) = self.ops.get_mut(op_handle) else {
+        let op = self.ops.get_mut(op_handle).filter(|_| P::EVERY_COMMAND);
+        let Some(op) = op else {
             return;
         };
         let root = op.target;

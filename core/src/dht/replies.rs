@@ -304,7 +304,7 @@ impl<P: Plan> Dht<P> {
                 Body::Delivered {
                     accepted, bytes, ..
                 },
-            ) => {
+            ) if P::EVERY_COMMAND => {
                 if bytes.len() > MESSAGE_LEN_MAX {
                     self.dropped.count(Rule::Overlong);
                     self.give_up(pending);

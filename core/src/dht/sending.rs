@@ -113,7 +113,8 @@ impl<P: Plan> Dht<P> {
                 }
             }
             Tag::Send { visit } => {
-                let (Job::Send(letter), _, target) = self.job_of(visit)? else {
+                let sent = self.job_of(visit).filter(|_| P::EVERY_COMMAND)?;
+                let (Job::Send(letter), _, target) = sent else {
                     return None;
                 };
                 Body::Send {

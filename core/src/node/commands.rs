@@ -40,6 +40,7 @@ impl<P: Plan> Node<P> {
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn leave(&mut self, now: Instant, within_ms: u32) -> Result<QueryId, CommandError> {
+        const { assert!(P::EVERY_COMMAND, "this plan does not take it") }
         self.ready(now)?;
         let query = self.timeline.leave(now, within_ms);
         self.settle(now);
@@ -132,6 +133,7 @@ impl<P: Plan> Node<P> {
         handle: &Handle,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
+        const { assert!(P::EVERY_COMMAND, "this plan does not take it") }
         self.ready(now)?;
         let query = self.timeline.whois(now, handle, within_ms);
         self.settle(now);
@@ -148,6 +150,7 @@ impl<P: Plan> Node<P> {
         whose: Option<&Handle>,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
+        const { assert!(P::EVERY_COMMAND, "this plan does not take it") }
         self.ready(now)?;
         let query = self.timeline.followers(now, whose, within_ms);
         self.settle(now);
@@ -165,6 +168,7 @@ impl<P: Plan> Node<P> {
         whose: Option<&Handle>,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
+        const { assert!(P::EVERY_COMMAND, "this plan does not take it") }
         self.ready(now)?;
         let query = self.timeline.following(now, whose, within_ms);
         self.settle(now);
@@ -181,6 +185,7 @@ impl<P: Plan> Node<P> {
         key: Key,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
+        const { assert!(P::EVERY_COMMAND, "this plan does not take it") }
         self.ready(now)?;
         let op = self
             .dht
@@ -252,6 +257,7 @@ impl<P: Plan> Node<P> {
         ttl_s: u32,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
+        const { assert!(P::EVERY_COMMAND, "this plan does not take it") }
         self.ready(now)?;
         if value.len() > PAYLOAD_LEN_MAX {
             return Err(CommandError::ValueTooLong);
@@ -273,6 +279,7 @@ impl<P: Plan> Node<P> {
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::Busy`].
     pub fn get(&mut self, now: Instant, key: Key, within_ms: u32) -> Result<QueryId, CommandError> {
+        const { assert!(P::EVERY_COMMAND, "this plan does not take it") }
         self.ready(now)?;
         let op = self
             .dht
@@ -300,6 +307,7 @@ impl<P: Plan> Node<P> {
         key: Key,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
+        const { assert!(P::EVERY_COMMAND, "this plan does not take it") }
         self.ready(now)?;
         let op = self.dht.get_value(now, key, within_ms);
         self.settle(now);
@@ -319,6 +327,7 @@ impl<P: Plan> Node<P> {
         bytes: &[u8],
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
+        const { assert!(P::EVERY_COMMAND, "this plan does not take it") }
         self.ready(now)?;
         if bytes.len() > MESSAGE_LEN_MAX {
             return Err(CommandError::ValueTooLong);

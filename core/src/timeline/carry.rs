@@ -141,6 +141,7 @@ impl<P: Plan> Timeline<P> {
                 let record = Signed::just_now(buf.get(..len).unwrap_or_default());
                 dht.begin_put(now, record, owner, within_ms, false)
             }
+            Ask::Leave if !P::EVERY_COMMAND => Err(Busy),
             Ask::Leave => dht.leave(now, owner, within_ms),
         };
         Some((asking.tag, begun.map(drop)))

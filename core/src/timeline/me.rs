@@ -151,10 +151,14 @@ impl<P: Plan> Me<P> {
         self.fanout
     }
 
-    /// What makes a post durable.
+    /// What makes a post durable: a holder, where that was to be a storage that the plan does not have.
     #[must_use]
     pub fn durability(&self) -> Durability {
-        self.durability
+        if P::STORES || self.durability != Durability::Host {
+            self.durability
+        } else {
+            Durability::Holders(1)
+        }
     }
 
     /// For how long others may keep the posts, in ms.

@@ -8,7 +8,7 @@
 
 use crate::dht::{Verified, quorum};
 use crate::id::Key;
-use crate::output::{Damaged, Restored};
+use crate::output::{Class, Damaged, Restored};
 use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::time::Instant;
@@ -274,6 +274,10 @@ impl Recovery {
         let Stage::Writing(mut slot, mut post) = self.stage else {
             return;
         };
+        if !P::STORES {
+            self.go_on(now, state);
+            return;
+        }
         // Two are for the gap.
         while state.persists.room() > 2 {
             if let Some((at, followed)) = state.people.followed_from(slot) {
@@ -348,9 +352,17 @@ impl<P: Plan> State<P> {
             self.recovering = true;
             return Ok(());
         }
-        self.log.restored_all(&self.me, &self.posts)?;
-        self.copies
-            .restored_all(&self.me, &mut self.posts, &mut self.persists);
+        if how == Restored::Intact {
+            self.log.check_restored(&self.me, &self.posts)?;
+            self.copies
+                .restored_all(&self.me, &mut self.posts, &mut self.persists);
+        } else if self.posts.used().0 > 0 || self.log.last() > 0 {
+            return Err(Damaged {
+                class: Class::Log,
+                what: "a new identity has posts already",
+            });
+        }
+        self.log.restored_all(&self.me, &self.posts);
         self.me.unmute();
         Ok(())
     }

@@ -62,6 +62,10 @@ impl<P: Plan> Queries<P> {
             return;
         };
         let record = &seen.record;
+        // Nothing else is asked for by the commands of such a plan.
+        if !P::EVERY_COMMAND && record.kind != Kind::Profile {
+            return;
+        }
         match record.kind {
             Kind::Profile if record.author == query.user => {
                 state
@@ -205,6 +209,19 @@ impl<P: Plan> Queries<P> {
         handle: Handle,
         kinds: Kinds,
     ) {
+        let Some(query) = self.running.get_mut(handle) else {
+            return;
+        };
+        if query.command == Command::Follow {
+            return self.bind(now, state, publish, handle);
+        }
+        if P::EVERY_COMMAND {
+            self.listed(now, state, handle, kinds);
+        }
+    }
+
+    /// Records of `kinds` were read for a command that lists people.
+    fn listed(&mut self, now: Instant, state: &State<P>, handle: Handle, kinds: Kinds) {
         let pages = self.results.pages(handle);
         let Some(query) = self.running.get_mut(handle) else {
             return;
@@ -212,7 +229,6 @@ impl<P: Plan> Queries<P> {
         let holders = Kinds::of(&[Kind::Follow]);
         match query.command {
             Command::Whois if kinds != holders => query.go_to(Stage::Getting(holders), now),
-            Command::Follow => return self.bind(now, state, publish, handle),
             Command::Following => {
                 query.complete &= pages == usize::from(query.pages);
                 query.tell(Telling::Claimants);
@@ -223,6 +239,7 @@ impl<P: Plan> Queries<P> {
             | Command::Post
             | Command::Register
             | Command::Leave
+            | Command::Follow
             | Command::Unfollow => query.tell(Telling::Claimants),
         }
         if query.user == state.me.user() {

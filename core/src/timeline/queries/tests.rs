@@ -600,3 +600,29 @@ fn as_many_commands_as_fit_run_and_one_more_is_refused() {
         "no resolution is left running"
     );
 }
+
+#[test]
+fn a_plan_without_every_command_ends_an_ambiguous_one_and_lists_nobody() {
+    type Few = crate::plan::Board<crate::crypto::Ed25519, crate::plan::BoardTable, false>;
+    let mut state: State<Few> = testing::fresh(1);
+    for n in 2..5 {
+        assert!(state.people.follow(user(n), name("bob")));
+    }
+    // Nobody is pinned, and two are left.
+    state.people.unfollow(&mut state.posts, &user(2)).unwrap();
+    let bob = name::Handle {
+        name: name("bob"),
+        fingerprint: None,
+    };
+    let (mut queries, mut publish) = (Queries::<Few>::EMPTY, Publish::EMPTY);
+    let query = queries
+        .unfollow(at(1), &mut state, &mut publish, &bob, at(9))
+        .unwrap();
+    let mut names = Names::EMPTY;
+    let outcome = Outcome::Ambiguous;
+    assert_eq!(
+        queries.poll_event(at(1), &state, &mut names),
+        Some(Event::QueryDone { query, outcome })
+    );
+    assert_eq!(queries.poll_event(at(1), &state, &mut names), None);
+}

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::*;
 use crate::config::Durability;
 use crate::id::NodeId;
-use crate::output::{CommandError, OUTPUT_LEN_MAX};
+use crate::output::{CommandError, OUTPUT_LEN_MAX, Stored};
 use crate::timeline::copies::Offer;
 use crate::timeline::statements::Statement;
 use crate::timeline::testing::{self, Disk, Tested, at, name, publish, shown, user};
@@ -203,4 +203,20 @@ fn a_small_queue_takes_the_recovered_in_steps() {
         .filter(|(class, _)| *class == crate::output::Class::Post);
     assert_eq!(posts.count(), 4, "three and the gap");
     assert!(state.poll_persist(at(3), &mut [0; OUTPUT_LEN_MAX]).is_err());
+}
+
+#[test]
+fn a_new_identity_that_has_posts_already_is_refused() {
+    let mut state: Tested = testing::fresh(1);
+    publish(at(1), &mut state, "from before");
+    let mut disk = Disk::default();
+    state.persists.push(Entry::Log);
+    disk.write(at(1), &mut state);
+    let mut again: Tested = testing::unready(1, Durability::Host);
+    for ((class, key), value) in &disk.0 {
+        let (class, key, value) = (*class, key.as_slice(), Some(value.as_slice()));
+        again.restored(at(2), Stored { class, key, value }).unwrap();
+    }
+    assert!(again.restored_all(Restored::Fresh).is_err());
+    assert!(again.me.is_mute());
 }

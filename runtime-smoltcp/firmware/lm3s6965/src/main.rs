@@ -13,7 +13,8 @@ use core::panic::PanicInfo;
 
 use cortex_m::peripheral::SCB;
 use strandline_core::node::Node;
-use strandline_core::plan::Board;
+use strandline_core::crypto::Ed25519;
+use strandline_core::plan::{Board, BoardTable};
 use strandline_firmware::{
     Console, Hardware, Line, SETTINGS_LEN_MAX, Statics, run, sockets_for, start_anew,
 };
@@ -32,11 +33,11 @@ struct Lm3s6965;
 #[cortex_m_rt::entry]
 fn main() -> ! {
     // The attribute makes these the only references. All zero, or not written, so they lie in .bss.
-    static mut NODE: Node<Board> = Node::unstarted();
+    static mut NODE: Node<Plan> = Node::unstarted();
     static mut MEMORY: Memory<CONNECTIONS> = Memory::EMPTY;
     static mut SOCKETS: MaybeUninit<Sockets<'static, { sockets_for(CONNECTIONS) }>> =
         MaybeUninit::uninit();
-    static mut STACK: MaybeUninit<Stack<'static, Board, Console<Lm3s6965>>> = MaybeUninit::uninit();
+    static mut STACK: MaybeUninit<Stack<'static, Plan, Console<Lm3s6965>>> = MaybeUninit::uninit();
     static mut ETHERNET: Ethernet = Ethernet::OFF;
     static mut LINE: Line = Line::EMPTY;
     static mut ROOM: [u8; SETTINGS_LEN_MAX] = [0; SETTINGS_LEN_MAX];
@@ -56,8 +57,11 @@ fn main() -> ! {
     run::<Lm3s6965, _, _>(statics, clock)
 }
 
+/// Without storage, and with a console that takes a few commands.
+type Plan = Board<Ed25519, BoardTable, false>;
+
 impl Hardware for Lm3s6965 {
-    type Plan = Board;
+    type Plan = Plan;
     type Ethernet = Ethernet;
     type Clock = Clock;
 

@@ -27,6 +27,8 @@ pub const STREAMS: usize = 12;
 
 impl Plan for Ample {
     type Crypto = Ed25519;
+    const STORES: bool = false;
+    const EVERY_COMMAND: bool = false;
 
     type RecordBytes = Arena<{ 48 << 10 }, 160>;
     type RecordEntries = Fixed<records::Entry, 160>;
