@@ -76,8 +76,10 @@ pub struct Stats {
     pub tables: [Table; TABLES],
 }
 
+/// How many tables of the DHT [`Stats`] lists.
+const DHT_TABLES: usize = 6;
 /// How many tables [`Stats`] lists.
-pub const TABLES: usize = 6 + crate::timeline::TABLES;
+pub const TABLES: usize = DHT_TABLES + crate::timeline::TABLES;
 
 /// A contact of the routing table, for `peers`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -345,10 +347,9 @@ impl<P: Plan> Node<P> {
         let mut dropped = self.dht.dropped();
         dropped.add(&self.timeline.dropped());
         let mut tables = [Table::NONE; TABLES];
-        let used = self.dht.usage().into_iter().chain(self.timeline.usage());
-        for (row, table) in tables.iter_mut().zip(used) {
-            *row = table;
-        }
+        let (of_dht, of_timeline) = tables.split_at_mut(DHT_TABLES);
+        of_dht.copy_from_slice(&self.dht.usage());
+        of_timeline.copy_from_slice(&self.timeline.usage());
         Stats {
             contacts: self.dht.peers().len(),
             observed: self.dht.observed(),

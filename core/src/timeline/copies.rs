@@ -414,13 +414,19 @@ impl<P: Plan> Copies<P> {
 
     /// The copy that expires soonest, other than `spared`.
     fn soonest(&self, spared: Option<Handle>) -> Option<Handle> {
-        let others = self
-            .copies
-            .iter()
-            .filter(|(handle, _)| Some(*handle) != spared);
-        others
-            .min_by_key(|(_, copy)| copy.expires)
-            .map(|(handle, _)| handle)
+        let mut soonest: Option<(Handle, Instant)> = None;
+        for (handle, copy) in self.copies.iter() {
+            let sooner = soonest.is_none_or(|(_, at)| copy.expires < at);
+            if sooner && Some(handle) != spared {
+                soonest = Some((handle, copy.expires));
+            }
+        }
+        soonest.map(|(handle, _)| handle)
+    }
+
+    fn next_expiry(&self) -> Option<Instant> {
+        let soonest = self.copies.get(self.soonest(None)?)?;
+        Some(soonest.expires)
     }
 
     /// Drops copies, those that expire soonest first, until `len` bytes fit; never the one spared. False: it was not
@@ -490,15 +496,12 @@ impl<P: Plan> Copies<P> {
         if self.wake.is_none_or(|wake| now < wake) {
             return None;
         }
-        let expired = self.soonest(None).filter(|handle| {
-            let copy = self.copies.get(*handle);
-            copy.is_some_and(|copy| copy.expires <= now)
-        });
-        let Some(handle) = expired else {
-            self.wake = self.copies.iter().map(|(_, copy)| copy.expires).min();
+        let handle = self.soonest(None);
+        let copy = handle.and_then(|handle| self.copies.get_mut(handle));
+        let (Some(handle), Some(copy)) = (handle, copy.filter(|copy| copy.expires <= now)) else {
+            self.wake = self.next_expiry();
             return None;
         };
-        let copy = self.copies.get_mut(handle)?;
         for _ in 0..SWEEP_STEPS {
             let part = if copy.newest.is_none() {
                 &mut copy.older
@@ -508,9 +511,10 @@ impl<P: Plan> Copies<P> {
             let Some(post) = posts.get(*part) else {
                 let author = copy.author;
                 self.remove(posts, persists, handle);
-                let next = self.copies.iter().map(|(_, copy)| copy.expires).min();
                 // One more may have expired in this moment: it is freed in the next.
-                self.wake = next.map(|at| at.max(now.after_ms(SWEEP_PAUSE_MS)));
+                self.wake = self
+                    .next_expiry()
+                    .map(|at| at.max(now.after_ms(SWEEP_PAUSE_MS)));
                 return Some(author);
             };
             persists.hint(Entry::CopyPost(copy.author, post.seq, post.id));

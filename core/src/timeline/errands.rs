@@ -9,6 +9,7 @@ use crate::bounded::{Handle, Slab};
 use crate::id::UserId;
 use crate::plan::Plan;
 use crate::time::Instant;
+use crate::timeline::soonest;
 
 /// What is to be said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,6 +136,6 @@ impl<P: Plan> Errands<P> {
     /// When the next errand is over.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.slots.iter().map(|(_, errand)| errand.until).min()
+        soonest(self.slots.iter().map(|(_, errand)| errand.until))
     }
 }

@@ -86,11 +86,9 @@ impl Claimant {
     }
 }
 
-/// A claimant and its place in the list, which begins with the greatest.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+/// A claimant, as listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rank {
-    /// It is known by a pin (or is oneself).
-    known: bool,
     /// How long holders have had the claim, in ms.
     pub held_ms: u64,
     /// Who.
@@ -267,7 +265,7 @@ impl<P: Plan> Names<P> {
         if resolution.stage != Stage::Settled {
             return None;
         }
-        let oldest = self.oldest(id);
+        let oldest = self.foremost(id, |_| true);
         let claimants = self.ours(id).count();
         let chosen_by = match resolution.known {
             Some(_) => ChosenBy::Pin,
@@ -275,7 +273,7 @@ impl<P: Plan> Names<P> {
             None => ChosenBy::Only,
         };
         Some(Verdict {
-            user: resolution.known.or(oldest.map(|rank| rank.user)),
+            user: resolution.known.or(oldest.map(|claimant| claimant.user)),
             chosen_by,
             claimants: u32::try_from(claimants).unwrap_or(u32::MAX),
             complete: resolution.complete,
@@ -287,17 +285,12 @@ impl<P: Plan> Names<P> {
         claimants.filter(move |claimant| claimant.resolution == id.0)
     }
 
-    fn rank(&self, id: ResolutionId, claimant: &Claimant) -> Rank {
-        let known = self.running.get(id.0).and_then(|entry| entry.known);
-        Rank {
-            known: Some(claimant.user) == known,
-            held_ms: claimant.held_ms(),
-            user: claimant.user,
-        }
-    }
-
-    fn oldest(&self, id: ResolutionId) -> Option<Rank> {
-        self.ours(id).map(|claimant| self.rank(id, claimant)).max()
+    /// The first in the list of those for whom `counts` holds: one that is known by a pin (or is oneself), then the one
+    /// whose claim holders have had for longest.
+    fn foremost(&self, id: ResolutionId, counts: impl Fn(&Claimant) -> bool) -> Option<&Claimant> {
+        let known = self.running.get(id.0)?.known;
+        let ours = self.ours(id).filter(|claimant| counts(claimant));
+        ours.max_by_key(|claimant| (Some(claimant.user) == known, claimant.age(), &claimant.user))
     }
 
     /// Whether somebody claims the name.
@@ -308,8 +301,11 @@ impl<P: Plan> Names<P> {
 
     /// Lists the claimants, the one that is taken first, then by age: the next that was not listed yet.
     pub fn next_claimant(&mut self, id: ResolutionId) -> Option<Rank> {
-        let untold = self.ours(id).filter(|claimant| !claimant.told);
-        let next = untold.map(|claimant| self.rank(id, claimant)).max()?;
+        let next = self.foremost(id, |claimant| !claimant.told)?;
+        let next = Rank {
+            held_ms: next.held_ms(),
+            user: next.user,
+        };
         let same = |c: &&mut Claimant| c.resolution == id.0 && c.user == next.user;
         if let Some(claimant) = self.claimants.iter_mut().find(same) {
             claimant.told = true;

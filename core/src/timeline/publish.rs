@@ -508,16 +508,19 @@ impl<P: Plan> Publish<P> {
         if state.me.is_mute() || self.left || self.running.is_full() {
             return None;
         }
-        let tasks = [
-            self.claim.due,
-            self.profile.due,
-            self.head.due,
-            self.following.task.due,
-            self.holding.task.due,
-            state.people.follow_wake(),
-        ];
-        let once = self.once.iter().map(|once| once.due);
-        let due = tasks.into_iter().chain(once).fold(None, earliest);
+        let mut due = state.people.follow_wake();
+        for task in [
+            &self.claim,
+            &self.profile,
+            &self.head,
+            &self.following.task,
+            &self.holding.task,
+        ] {
+            due = earliest(due, task.due);
+        }
+        for once in self.once.iter() {
+            due = earliest(due, once.due);
+        }
         due.map(|due| due.max(self.busy_until))
     }
 }

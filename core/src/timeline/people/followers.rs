@@ -12,8 +12,8 @@ use crate::plan::Plan;
 use crate::rules::Rule;
 use crate::time::{Instant, earliest};
 use crate::timeline::me::{LIFETIME_UNDATED_MS, Me};
-use crate::timeline::payload_of;
 use crate::timeline::persist::{Entry, Persists};
+use crate::timeline::{payload_of, soonest};
 use crate::wire::record::{Follow, Kind, Record};
 
 use super::{People, mixed};
@@ -235,7 +235,8 @@ impl<P: Plan> People<P> {
         for _ in 0..SWEEP_STEPS {
             let Some(handle) = self.followers.first_from(self.sweep) else {
                 self.sweep = 0;
-                self.wake = self.followers.iter().map(|(_, f)| f.expires).min();
+                let expiries = self.followers.iter().map(|(_, f)| f.expires);
+                self.wake = soonest(expiries);
                 if self.wake.is_some_and(|wake| wake <= now) {
                     break;
                 }

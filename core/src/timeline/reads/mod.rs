@@ -39,6 +39,7 @@ use super::chain::Chain;
 use super::exchange::Exchange;
 use super::people::lease_left_ms;
 use super::posts::{PostId, RecordId};
+use super::soonest;
 use super::state::State;
 use super::tags::{self, Part};
 use super::tree::Job;
@@ -215,7 +216,7 @@ impl<P: Plan> Reads<P> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let reads = self.reads.iter().map(|(_, read)| read.phase_ends());
-        earliest(reads.min(), self.refresh)
+        earliest(soonest(reads), self.refresh)
     }
 
     /// How many reads are under way, and how many fit.

@@ -150,12 +150,15 @@ impl<P: Plan> Streams<P> {
 
     /// The peer's stream that has been without a request for longest, at least [`YIELD_MS`].
     fn longest_idle(&self, now: Instant) -> Option<Handle> {
-        self.slab
-            .iter()
-            .filter(|(_, s)| s.incoming && s.state == State::Open && s.role == Role::Waiting)
-            .filter(|(_, s)| now.since_ms(s.moved) >= YIELD_MS)
-            .min_by_key(|(_, s)| s.moved)
-            .map(|(handle, _)| handle)
+        let mut longest: Option<(Handle, Instant)> = None;
+        for (handle, s) in self.slab.iter() {
+            let idle = s.incoming && s.state == State::Open && s.role == Role::Waiting;
+            let longer = longest.is_none_or(|(_, moved)| s.moved < moved);
+            if idle && longer && now.since_ms(s.moved) >= YIELD_MS {
+                longest = Some((handle, s.moved));
+            }
+        }
+        longest.map(|(handle, _)| handle)
     }
 
     /// The host has opened a planned stream; false for any other.
