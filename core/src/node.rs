@@ -403,7 +403,10 @@ impl<P: Plan> Node<P> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        earliest(self.dht.next_deadline(), self.timeline.next_deadline())
+        earliest(
+            self.dht.next_deadline(),
+            self.timeline.next_deadline().get(),
+        )
     }
 
     /// What is to be durable; gives the buffer back when there is nothing, or the plan has no storage.

@@ -12,7 +12,7 @@ use crate::config::KEEP_MAX_MS;
 use crate::id::UserId;
 use crate::plan::Plan;
 use crate::rules::Rule;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::post::Post;
 use crate::wire::record::{Head, Record};
 
@@ -22,6 +22,7 @@ use super::me::Me;
 use super::people::mixed;
 use super::persist::{Entry, Persists};
 use super::posts::{PostId, Posts, RecordId, StoredPost};
+use super::soonest;
 
 mod restore;
 
@@ -119,7 +120,7 @@ pub struct Copies<P: Plan> {
     copies: Slab<Copy, P::Copies>,
     index: P::CopiesIndex,
     /// No copy expires before this.
-    wake: Option<Instant>,
+    wake: Deadline,
 }
 
 impl<P: Plan> Copies<P> {
@@ -128,7 +129,7 @@ impl<P: Plan> Copies<P> {
         secret: 0,
         copies: Slab::EMPTY,
         index: P::CopiesIndex::EMPTY,
-        wake: None,
+        wake: Deadline::NEVER,
     };
 
     /// Takes the secret that is mixed into hashes; before any entry.
@@ -261,7 +262,7 @@ impl<P: Plan> Copies<P> {
         if let Some(copy) = self.copies.get_mut(handle) {
             (copy.expires, copy.expires_ms) = (expires, expires_ms);
         }
-        self.wake = earliest(self.wake, Some(expires));
+        self.wake.lower(expires);
         // A copy that is not written is fetched again after a restart.
         persists.hint(Entry::Copy(record.author));
         Ok(if newer {
@@ -424,9 +425,8 @@ impl<P: Plan> Copies<P> {
         soonest.map(|(handle, _)| handle)
     }
 
-    fn next_expiry(&self) -> Option<Instant> {
-        let soonest = self.copies.get(self.soonest(None)?)?;
-        Some(soonest.expires)
+    fn next_expiry(&self) -> Deadline {
+        soonest(self.copies.iter().map(|(_, copy)| copy.expires))
     }
 
     /// Drops copies, those that expire soonest first, until `len` bytes fit; never the one spared. False: it was not
@@ -481,7 +481,7 @@ impl<P: Plan> Copies<P> {
 
     /// When [`Copies::handle_timeout`] next has something to do.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub fn next_deadline(&self) -> Deadline {
         self.wake
     }
 
@@ -493,7 +493,7 @@ impl<P: Plan> Copies<P> {
         posts: &mut Posts<P>,
         persists: &mut Persists<P>,
     ) -> Option<UserId> {
-        if self.wake.is_none_or(|wake| now < wake) {
+        if !self.wake.is_due(now) {
             return None;
         }
         let handle = self.soonest(None);
@@ -512,15 +512,16 @@ impl<P: Plan> Copies<P> {
                 let author = copy.author;
                 self.remove(posts, persists, handle);
                 // One more may have expired in this moment: it is freed in the next.
-                self.wake = self
-                    .next_expiry()
-                    .map(|at| at.max(now.after_ms(SWEEP_PAUSE_MS)));
+                let next = self.next_expiry().get();
+                self.wake = next.map_or(Deadline::NEVER, |at| {
+                    Deadline::at(at.max(now.after_ms(SWEEP_PAUSE_MS)))
+                });
                 return Some(author);
             };
             persists.hint(Entry::CopyPost(copy.author, post.seq, post.id));
             *part = posts.remove(post.id);
         }
-        self.wake = Some(now.after_ms(SWEEP_PAUSE_MS));
+        self.wake = Deadline::at(now.after_ms(SWEEP_PAUSE_MS));
         None
     }
 }

@@ -8,7 +8,7 @@ use crate::addr::PackedAddr;
 use crate::bounded::{Handle, Slab};
 use crate::id::UserId;
 use crate::plan::Plan;
-use crate::time::Instant;
+use crate::time::{Deadline, Instant};
 use crate::timeline::soonest;
 
 /// What is to be said.
@@ -135,7 +135,7 @@ impl<P: Plan> Errands<P> {
 
     /// When the next errand is over.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub fn next_deadline(&self) -> Deadline {
         soonest(self.slots.iter().map(|(_, errand)| errand.until))
     }
 }

@@ -10,7 +10,7 @@ use crate::id::{Key, UserId};
 use crate::name;
 use crate::output::ChosenBy;
 use crate::plan::Plan;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::record::{Claim, Kind, Kinds};
 
 use super::asks::{Ask, Asking, Ended};
@@ -315,15 +315,16 @@ impl<P: Plan> Names<P> {
 
     /// When [`Names::handle_timeout`] or [`Names::poll_ask`] next has something to do.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.running.iter().fold(None, |soonest, (_, entry)| {
-            let at = match entry.stage {
-                Stage::Due(at) => Some(at.min(entry.until)),
-                Stage::Asked => Some(entry.until),
-                Stage::Settled => None,
-            };
-            earliest(soonest, at)
-        })
+    pub fn next_deadline(&self) -> Deadline {
+        let mut soonest = Deadline::NEVER;
+        for (_, entry) in self.running.iter() {
+            match entry.stage {
+                Stage::Due(at) => soonest.lower(at.min(entry.until)),
+                Stage::Asked => soonest.lower(entry.until),
+                Stage::Settled => {}
+            }
+        }
+        soonest
     }
 
     /// Settles what took too long with what is known by then.
@@ -518,12 +519,12 @@ mod tests {
         let tag = names.poll_ask(at(0)).unwrap().tag;
         names.on_done(at(0), tag, Ended::Busy);
         assert_eq!(names.poll_ask(at(0)), None);
-        assert_eq!(names.next_deadline(), Some(at(0).after_ms(RETRY_MS)));
+        assert_eq!(names.next_deadline().get(), Some(at(0).after_ms(RETRY_MS)));
         assert!(names.poll_ask(at(1)).is_some());
-        assert_eq!(names.next_deadline(), Some(at(2)));
+        assert_eq!(names.next_deadline().get(), Some(at(2)));
         names.handle_timeout(at(2));
         let verdict = names.verdict(id).unwrap();
         assert_eq!((verdict.user, verdict.complete), (None, false));
-        assert_eq!(names.next_deadline(), None);
+        assert_eq!(names.next_deadline().get(), None);
     }
 }

@@ -11,7 +11,7 @@ use crate::id::Key;
 use crate::output::{Class, Damaged, Restored};
 use crate::overlay::Overlay;
 use crate::plan::Plan;
-use crate::time::Instant;
+use crate::time::{Deadline, Instant};
 use crate::wire::post::PostKind;
 use crate::wire::record::{Following, Kind, Kinds};
 
@@ -74,7 +74,7 @@ pub enum Return {
 #[derive(Debug)]
 pub struct Recovery {
     stage: Stage,
-    due: Option<Instant>,
+    due: Deadline,
     asked: bool,
     pause_ms: u64,
     contacts: usize,
@@ -93,7 +93,7 @@ impl Recovery {
     /// Nothing was restored yet: all zero.
     pub const EMPTY: Self = Self {
         stage: Stage::Restoring,
-        due: None,
+        due: Deadline::NEVER,
         asked: false,
         pause_ms: 0,
         contacts: 0,
@@ -129,28 +129,28 @@ impl Recovery {
             self.settled_at = now.after_ms(SETTLED_MS);
         }
         if contacts > 0 && self.contacts == 0 && self.is_restored() {
-            self.due = Some(now.after_ms(self.pause_ms));
+            self.due = Deadline::at(now.after_ms(self.pause_ms));
         }
         self.contacts = contacts;
     }
 
     /// What is wanted of the DHT now.
     pub fn poll_ask<P: Plan>(&mut self, now: Instant, state: &State<P>) -> Option<Asking> {
-        if self.asked || self.contacts == 0 || self.due.is_none_or(|due| now < due) {
+        if self.asked || self.contacts == 0 || !self.due.is_due(now) {
             return None;
         }
         let news = [Kind::Head, Kind::Follow];
         let kinds = match self.stage {
             Stage::Home => Kinds::of(&news),
             Stage::Lost if self.contacts < P::Overlay::k() && now < self.settled_at => {
-                self.due = Some(self.settled_at);
+                self.due = Deadline::at(self.settled_at);
                 return None;
             }
             Stage::Lost => Kinds::of(&[Kind::Head, Kind::Follow, Kind::Following]),
             Stage::Restoring | Stage::Fetching(_) | Stage::Writing(..) => return None,
         };
         self.asked = true;
-        self.due = None;
+        self.due = Deadline::NEVER;
         Some(Asking {
             tag: Part::Recover.tag(0, 0),
             ask: Ask::Get {
@@ -214,13 +214,13 @@ impl Recovery {
     pub fn on_done<P: Plan>(&mut self, now: Instant, state: &mut State<P>, ended: Ended) {
         self.asked = false;
         let Ended::Got { answered, .. } = ended else {
-            self.due = Some(now.after_ms(RETRY_MS));
+            self.due = Deadline::at(now.after_ms(RETRY_MS));
             return;
         };
         if self.stage == Stage::Home {
             self.pause_ms = self.pause_ms.saturating_mul(PAUSE_GROWS).min(PAUSE_MAX_MS);
             let pause_ms = state.me.rng().jitter(self.pause_ms, JITTER_PERCENT);
-            self.due = Some(now.after_ms(pause_ms));
+            self.due = Deadline::at(now.after_ms(pause_ms));
             return;
         }
         // This node answers too, with nothing.
@@ -228,7 +228,7 @@ impl Recovery {
         let enough = usize::from(answered) >= known.min(usize::from(quorum::<P>()));
         if !enough || self.heads == 0 {
             self.rounds = self.rounds.saturating_add(u8::from(enough));
-            self.due = Some(now.after_ms(RETRY_MS));
+            self.due = Deadline::at(now.after_ms(RETRY_MS));
             return;
         }
         self.fetch(now, state);
@@ -306,7 +306,7 @@ impl Recovery {
         }
         self.stage = Stage::Home;
         self.recovered = Some(state.log.last().saturating_add(1));
-        self.due = Some(now.after_ms(self.pause_ms));
+        self.due = Deadline::at(now.after_ms(self.pause_ms));
     }
 
     /// What the host is to be told next.
@@ -327,10 +327,13 @@ impl Recovery {
 
     /// When the DHT is to be asked next.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub fn next_deadline(&self) -> Deadline {
         let asks = matches!(self.stage, Stage::Home | Stage::Lost);
-        self.due
-            .filter(|_| asks && self.contacts > 0 && !self.asked)
+        if asks && self.contacts > 0 && !self.asked {
+            self.due
+        } else {
+            Deadline::NEVER
+        }
     }
 }
 

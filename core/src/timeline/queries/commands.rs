@@ -55,7 +55,7 @@ impl<P: Plan> Queries<P> {
         until: Instant,
     ) -> Result<QueryId, CommandError> {
         let mut query = Query::new(command, Stage::Putting(put), until);
-        query.due = Some(now);
+        query.due = Deadline::at(now);
         self.insert(query)
     }
 
@@ -103,7 +103,7 @@ impl<P: Plan> Queries<P> {
     #[must_use]
     pub fn next_read(&self, now: Instant) -> Option<Reading> {
         self.running.iter().find_map(|(handle, query)| {
-            let is_due = query.due.is_some_and(|due| due <= now);
+            let is_due = query.due.is_due(now);
             (query.stage == Stage::Reading && is_due).then(|| Reading {
                 query: id_of(handle),
                 whose: (query.user != UserId::ZERO).then(|| query.person()),

@@ -18,7 +18,7 @@ use crate::id::{Key, UserId};
 use crate::name::{self, Name};
 use crate::output::{ChosenBy, CommandError, Outcome, PersistId, Person, QueryId};
 use crate::plan::Plan;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::record::{Follow, Following, Kind, Kinds, Profile};
 
 use super::asks::{Ask, Asking, Ended};
@@ -123,7 +123,7 @@ pub struct Query {
     end: End,
     until: Instant,
     /// When the stage's operation is to be begun; `None`: it is under way, or there is none.
-    due: Option<Instant>,
+    due: Deadline,
     resolution: Option<ResolutionId>,
     chosen_by: ChosenBy,
     user: UserId,
@@ -176,7 +176,7 @@ impl Query {
             stage,
             end: End::TimedOut,
             until,
-            due: None,
+            due: Deadline::NEVER,
             resolution: None,
             chosen_by: ChosenBy::Only,
             user: UserId::ZERO,
@@ -205,14 +205,14 @@ impl Query {
     #[inline(never)] // A dozen callers, on a board 15 bytes each.
     fn go_to(&mut self, stage: Stage, due: Instant) {
         self.stage = stage;
-        self.due = Some(due);
+        self.due = Deadline::at(due);
     }
 
     /// Moves on to telling.
     #[inline(never)] // As `go_to`.
     fn tell(&mut self, telling: Telling) {
         self.stage = Stage::Telling(telling);
-        self.due = None;
+        self.due = Deadline::NEVER;
         self.at = 0;
     }
 

@@ -377,7 +377,7 @@ fn a_slow_delivery_does_not_fail_a_follow() {
     rig.says(2, "alice", Statement::Claim, 0);
     rig.says(2, "alice", Statement::Profile, 0);
     assert_eq!(rig.follow(bare("alice"), None), [], "still waiting");
-    assert_eq!(rig.queries.next_deadline(), Some(at(11)));
+    assert_eq!(rig.queries.next_deadline().get(), Some(at(11)));
     let events = rig.go(at(11), None);
     assert!(matches!(
         outcome(&events),
@@ -580,7 +580,7 @@ fn a_post_is_acknowledged_when_durable_and_every_command_ends() {
     rig.queries.post(at(1), 2, 7, false).unwrap();
     assert_eq!(rig.go(at(60), None), []);
     assert_eq!(outcome(&rig.go(at(61), None)), Outcome::TimedOut);
-    assert_eq!(rig.queries.next_deadline(), None);
+    assert_eq!(rig.queries.next_deadline().get(), None);
 }
 
 #[test]
@@ -595,7 +595,7 @@ fn as_many_commands_as_fit_run_and_one_more_is_refused() {
     let refused = rig.queries.whois(at(1), state, names, &bare("a"), at(11));
     assert_eq!(refused, Err(CommandError::Busy));
     assert_eq!(
-        rig.names.next_deadline(),
+        rig.names.next_deadline().get(),
         None,
         "no resolution is left running"
     );

@@ -58,16 +58,16 @@ fn nothing_is_signed_before_a_head_is_known() {
         "more contacts may come"
     );
     for round in 0..ROUNDS_MAX {
-        let now = recovery.next_deadline().unwrap();
+        let now = recovery.next_deadline().get().unwrap();
         assert!(recovery.poll_ask(now, &state).is_some(), "round {round}");
-        assert_eq!(recovery.next_deadline(), None);
+        assert_eq!(recovery.next_deadline().get(), None);
         assert_eq!(recovery.poll_event(), None);
         recovery.on_done(now, &mut state, COMPLETE);
     }
     assert_eq!(recovery.poll_event(), Some(Return::Unknown));
     assert_eq!(recovery.poll_event(), None, "told once");
     assert!(
-        state.me.is_mute() && recovery.next_deadline().is_some(),
+        state.me.is_mute() && recovery.next_deadline().get().is_some(),
         "and asks on"
     );
     assert_eq!(state.head(at(99)), None);
@@ -79,14 +79,14 @@ fn too_few_answers_do_not_count() {
     let mut before: Tested = testing::fresh(1);
     publish(at(1), &mut before, "one");
     let head = statement(&mut before, Statement::Head);
-    let now = recovery.next_deadline().unwrap().max(at(5));
+    let now = recovery.next_deadline().get().unwrap().max(at(5));
     assert!(recovery.poll_ask(now, &state).is_some());
     see(&mut state, &mut recovery, &head);
     let (answered, complete) = (4, false);
     recovery.on_done(now, &mut state, Ended::Got { answered, complete });
     recovery.handle_timeout(now, &mut state);
     assert!(state.recovering && state.me.is_mute());
-    assert!(recovery.next_deadline().is_some());
+    assert!(recovery.next_deadline().get().is_some());
 }
 
 #[test]
@@ -160,7 +160,10 @@ fn another_hand_on_the_key_is_told_once() {
     assert_eq!(recovery.poll_event(), None);
     recovery.on_done(at(3), &mut state, COMPLETE);
     assert!(
-        recovery.next_deadline().is_some_and(|due| due > at(3)),
+        recovery
+            .next_deadline()
+            .get()
+            .is_some_and(|due| due > at(3)),
         "it looks again"
     );
 }
