@@ -14,7 +14,7 @@ use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::time::Instant;
-use crate::wire::codec::{self, Encode};
+use crate::wire::codec::{Encode, Writer};
 use crate::wire::frame::Get;
 use crate::wire::record::{Draft, Kind, PayloadBuf};
 use crate::wire::{NetworkId, PAYLOAD_LEN_MAX};
@@ -237,15 +237,17 @@ impl<P: Plan> Me<P> {
     ///
     /// Its sequence is above every one before, and not below the date in ms, so that it is also above what was signed
     /// before storage was lost.
-    pub fn sign<T: Encode>(
+    pub fn sign(
         &mut self,
         now: Instant,
         about: &About,
-        payload: &T,
+        payload: &dyn Encode,
         buf: &mut [u8],
     ) -> Option<usize> {
         let mut encoded: PayloadBuf = [0; PAYLOAD_LEN_MAX];
-        let len = codec::encode(payload, &mut encoded)?;
+        let mut to = Writer::new(&mut encoded);
+        payload.encode(&mut to);
+        let len = to.written()?;
         self.sign_bytes(now, about, encoded.get(..len)?, buf)
     }
 
