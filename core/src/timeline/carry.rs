@@ -164,9 +164,9 @@ impl<P: Plan> Timeline<P> {
         self.recovery.on_contacts(now, contacts);
         self.recovery.handle_timeout(now, &mut self.state);
         let state = &mut self.state;
-        while let Some((errand, delivered)) = state.errands.collect(now) {
-            match Part::of(errand.tag) {
-                Some(Part::Queries) => self.queries.on_delivered(errand.tag, delivered),
+        while let Some((tag, delivered)) = state.errands.collect(now) {
+            match Part::of(tag) {
+                Some(Part::Queries) => self.queries.on_delivered(tag, delivered),
                 Some(Part::Recover) => self.recovery.on_fetched(),
                 Some(Part::Publish | Part::Names | Part::Reads | Part::Nobody) | None => {}
             }

@@ -120,17 +120,19 @@ impl<P: Plan> Errands<P> {
         self.slots.get(id.0).is_some()
     }
 
-    /// For the timeline: takes an errand that ended or whose time is over, with how it went.
-    pub fn collect(&mut self, now: Instant) -> Option<(Errand, bool)> {
-        let ended = self
-            .slots
-            .iter()
-            .find_map(|(id, errand)| match errand.progress {
-                Progress::Ended(delivered) => Some((id, delivered)),
-                Progress::Waiting | Progress::Taken => (errand.until <= now).then_some((id, false)),
-            });
-        let (id, delivered) = ended?;
-        Some((self.slots.remove(id)?, delivered))
+    /// For the timeline: drops an errand that ended or whose time is over, and tells whose it was and how it went.
+    pub fn collect(&mut self, now: Instant) -> Option<(u32, bool)> {
+        let ended = self.slots.iter().find_map(|(id, errand)| {
+            let delivered = match errand.progress {
+                Progress::Ended(delivered) => delivered,
+                Progress::Waiting | Progress::Taken if errand.until <= now => false,
+                Progress::Waiting | Progress::Taken => return None,
+            };
+            Some((id, errand.tag, delivered))
+        });
+        let (id, tag, delivered) = ended?;
+        self.slots.discard(id);
+        Some((tag, delivered))
     }
 
     /// When the next errand is over.

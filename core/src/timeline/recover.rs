@@ -239,17 +239,16 @@ impl Recovery {
         let State {
             people, errands, ..
         } = state;
-        let holding = people.iter_followers(now).filter(|f| now < f.holds_until);
-        let others = people.iter_followers(now).filter(|f| f.holds_until <= now);
+        let (until, tag) = (now.after_ms(FETCH_MS), Part::Recover.tag(0, 0));
         let mut asked = 0;
-        for follower in holding.chain(others) {
-            if asked == FETCHES_MAX {
-                break;
+        for holds in [true, false] {
+            for follower in people.iter_followers(now) {
+                if asked < FETCHES_MAX && (now < follower.holds_until) == holds {
+                    let (user, address) = (follower.user, follower.address);
+                    let sent = errands.send(Message::FetchOwn, user, address, until, tag);
+                    asked += u8::from(sent.is_some());
+                }
             }
-            let (until, tag) = (now.after_ms(FETCH_MS), Part::Recover.tag(0, 0));
-            let (user, address) = (follower.user, follower.address);
-            let sent = errands.send(Message::FetchOwn, user, address, until, tag);
-            asked += u8::from(sent.is_some());
         }
         self.stage = Stage::Fetching(asked);
     }

@@ -160,6 +160,7 @@ pub struct Query {
 /// A read that a command has come to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reading {
+    handle: Handle,
     /// The number under which everything about it is told.
     pub query: QueryId,
     /// Whose posts; `None`: of everyone followed, and one's own.

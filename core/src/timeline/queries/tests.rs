@@ -122,8 +122,8 @@ impl Rig {
             if let (Some((id, _)), Some(delivered)) = (self.state.errands.take(), delivered) {
                 self.state.errands.end(id, delivered);
             }
-            while let Some((errand, delivered)) = self.state.errands.collect(now) {
-                self.queries.on_delivered(errand.tag, delivered);
+            while let Some((tag, delivered)) = self.state.errands.collect(now) {
+                self.queries.on_delivered(tag, delivered);
             }
             let asking = self.names.poll_ask(now);
             let asking = asking.or_else(|| self.queries.poll_ask(now, &mut self.state, &mut buf));
