@@ -12,8 +12,8 @@ use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
 
 use cortex_m::peripheral::SCB;
-use strandline_core::node::Node;
 use strandline_core::crypto::Ed25519;
+use strandline_core::node::Node;
 use strandline_core::plan::{Board, BoardTable};
 use strandline_firmware::{
     Console, Hardware, Line, SETTINGS_LEN_MAX, Statics, run, sockets_for, start_anew,
