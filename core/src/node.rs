@@ -76,8 +76,10 @@ pub struct Stats {
     pub tables: [Table; TABLES],
 }
 
+/// How many tables of the DHT [`Stats`] lists.
+const DHT_TABLES: usize = 6;
 /// How many tables [`Stats`] lists.
-pub const TABLES: usize = 6 + crate::timeline::TABLES;
+pub const TABLES: usize = DHT_TABLES + crate::timeline::TABLES;
 
 /// A contact of the routing table, for `peers`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -246,7 +248,8 @@ impl<P: Plan> Node<P> {
     /// Ends the restoring.
     ///
     /// # Errors
-    /// [`Damaged`]: something is missing, or the log's chain does not fit its head. Stop, and change nothing.
+    /// [`Damaged`]: something is missing, the log's chain does not fit its head, or a new identity has posts already.
+    /// Stop, and change nothing.
     pub fn restored_all(&mut self, now: Instant, how: Restored) -> Result<(), Damaged> {
         self.timeline.restored_all(now, how)?;
         self.settle(now);
@@ -274,8 +277,7 @@ impl<P: Plan> Node<P> {
     /// What is to be durable comes first, then datagrams, streams, events, and at last [`Output::Wait`].
     #[inline(never)]
     pub fn poll_output<'b>(&mut self, buf: &'b mut [u8]) -> Output<'b> {
-        let now = self.now;
-        let buf = match self.poll_persist(now, buf) {
+        let buf = match self.poll_stored(buf) {
             Ok(output) => return output,
             Err(buf) => buf,
         };
@@ -289,7 +291,7 @@ impl<P: Plan> Node<P> {
             Ok(output) => return output,
             Err(buf) => buf,
         };
-        let buf = match self.timeline.poll_event(now, buf) {
+        let buf = match self.timeline.poll_event(self.now, buf) {
             Ok(event) => return Output::Event(event),
             Err(buf) => buf,
         };
@@ -348,10 +350,9 @@ impl<P: Plan> Node<P> {
         let mut dropped = self.dht.dropped();
         dropped.add(&self.timeline.dropped());
         let mut tables = [Table::NONE; TABLES];
-        let used = self.dht.usage().into_iter().chain(self.timeline.usage());
-        for (row, table) in tables.iter_mut().zip(used) {
-            *row = table;
-        }
+        let (of_dht, of_timeline) = tables.split_at_mut(DHT_TABLES);
+        of_dht.copy_from_slice(&self.dht.usage());
+        of_timeline.copy_from_slice(&self.timeline.usage());
         Stats {
             contacts: self.dht.peers().len(),
             observed: self.dht.observed(),
@@ -405,19 +406,18 @@ impl<P: Plan> Node<P> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        earliest(self.dht.next_deadline(), self.timeline.next_deadline())
+        earliest(
+            self.dht.next_deadline(),
+            self.timeline.next_deadline().get(),
+        )
     }
 
-    /// The next thing that storage has to write or delete; gives the buffer back when there is none.
-    fn poll_persist<'b>(
-        &mut self,
-        now: Instant,
-        buf: &'b mut [u8],
-    ) -> Result<Output<'b>, &'b mut [u8]> {
+    /// What is to be durable; gives the buffer back when there is nothing, or the plan has no storage.
+    fn poll_stored<'b>(&mut self, buf: &'b mut [u8]) -> Result<Output<'b>, &'b mut [u8]> {
         if !P::Uses::STORAGE {
             return Err(buf);
         }
-        match self.timeline.poll_persist(now, buf) {
+        match self.timeline.poll_persist(self.now, buf) {
             Ok((id, item)) => Ok(Output::Persist { id, item }),
             Err(buf) => self.poll_contact(buf),
         }
@@ -444,5 +444,59 @@ impl<P: Plan> Node<P> {
                 value,
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    extern crate alloc;
+
+    use alloc::boxed::Box;
+
+    use super::*;
+    use crate::crypto::SecretKey;
+    use crate::output::{Event, OUTPUT_LEN_MAX};
+    use crate::plan::{Board, TimelineBoard};
+    use crate::wire::NetworkId;
+
+    /// What a node of one user with one post hands out: how much is to be durable, and how many commands end.
+    fn outputs<P: Plan>() -> (usize, usize) {
+        let now = Instant::from_s(1);
+        let identity = Identity {
+            user: SecretKey::from_bytes([1; 32]),
+            node: SecretKey::from_bytes([2; 32]),
+            name: Name::parse("ann").unwrap(),
+        };
+        let listen = SocketAddr::from(([127, 0, 0, 1], 7827));
+        let config = Config::new(NetworkId(*b"test"), listen);
+        let mut node = Box::new(Node::<P>::unstarted());
+        node.start(now, identity, &Seed([3; 32]), &config).unwrap();
+        node.restored_all(now, Restored::Fresh).unwrap();
+        node.post(now, "a post").unwrap();
+        let (mut written, mut ended) = (0, 0);
+        loop {
+            match node.poll_output(&mut [0; OUTPUT_LEN_MAX]) {
+                Output::Persist { id, .. } => {
+                    written += 1;
+                    node.persisted(now, id);
+                }
+                Output::Event(Event::QueryDone { .. }) => ended += 1,
+                Output::Wait(_) => return (written, ended),
+                Output::Event(_)
+                | Output::Send { .. }
+                | Output::Open { .. }
+                | Output::Write { .. }
+                | Output::Close { .. } => {}
+            }
+        }
+    }
+
+    #[test]
+    fn without_storage_nothing_is_handed_out_to_be_written_and_holders_make_a_post_durable() {
+        let (written, ended) = outputs::<Board>();
+        assert!(written > 0 && ended == 1, "{written} {ended}");
+        assert_eq!(outputs::<TimelineBoard>(), (0, 0));
     }
 }

@@ -117,7 +117,7 @@ impl Class {
 /// How the host's storage was found at the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Restored {
-    /// There never was any: a new identity. Posts are numbered from 1.
+    /// There never was any: a new identity. Posts are numbered from 1; an own post that was restored is refused.
     Fresh,
     /// All that was ever acknowledged has been handed over.
     Intact,

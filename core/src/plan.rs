@@ -3,7 +3,8 @@
 //! A [`Plan`] is the one type parameter of a node. It names the cryptography, the overlay and, for each table, a
 //! container with its capacity. [`Board`] keeps everything in place, for 64 KiB of RAM; `Server` (feature `alloc`)
 //! grows on the heap up to bounds. Storage is chosen by type, never by Cargo feature, so that both kinds live in one
-//! program. Invariant: whatever a plan says, protocol and behaviour are the same; only how much fits differs.
+//! program. Invariant: whatever a plan says, protocol and behaviour are the same; only how much fits differs, and what the
+//! host may ask for.
 
 use core::marker::PhantomData;
 
@@ -40,6 +41,9 @@ pub trait Uses: 'static {
     /// nothing, posts are made durable by [`Durability::Holders`](crate::config::Durability::Holders) alone, and a node that
     /// begins anew reads what it was from the network.
     const STORAGE: bool;
+    /// Whether it gives every command of the timeline. Without, `whois`, `followers`, `following` and `leave` are refused
+    /// likewise, and it is not told among whom a handle is ambiguous.
+    const EVERY_COMMAND: bool;
 }
 
 /// All that there is.
@@ -49,15 +53,17 @@ pub enum Everything {}
 impl Uses for Everything {
     const TOOLKIT: bool = true;
     const STORAGE: bool = true;
+    const EVERY_COMMAND: bool = true;
 }
 
-/// The timeline without storage, and of the DHT what that needs.
+/// To follow, post and read, without storage, and of the DHT what that needs.
 #[derive(Debug)]
 pub enum TimelineAlone {}
 
 impl Uses for TimelineAlone {
     const TOOLKIT: bool = false;
     const STORAGE: bool = false;
+    const EVERY_COMMAND: bool = false;
 }
 
 /// Cryptography, overlay and tables of a node.

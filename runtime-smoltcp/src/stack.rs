@@ -13,7 +13,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 use strandline_core::drive::{Answer, Application, Handler, drain};
 use strandline_core::node::Node;
 use strandline_core::output::{Event, Message};
-use strandline_core::plan::Plan;
+use strandline_core::plan::{Plan, Uses};
 use strandline_core::rng::{Rng, Seed};
 use strandline_core::time::{Instant, earliest};
 
@@ -305,7 +305,7 @@ impl<'a, P: Plan, H: Application<P>> Stack<'a, P, H> {
                 heard: &mut self.heard,
             };
             self.wake = drain(self.node, &mut turn, &mut hearing);
-            let Some(persisted) = turn.persisted else {
+            let Some(persisted) = turn.persisted.filter(|_| P::Uses::STORAGE) else {
                 return;
             };
             self.node.persisted(now, persisted);

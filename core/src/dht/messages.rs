@@ -164,7 +164,8 @@ impl<P: Plan> Dht<P> {
 
     /// Sends to the nearest that answered, which may be this node; or to the one node that it is for.
     pub(super) fn work_send(&mut self, handle: Handle, letter: Letter) {
-        let Some(visit) = self.visits.get(handle) else {
+        let visit = self.visits.get(handle).filter(|_| Self::TOOLKIT);
+        let Some(visit) = visit else {
             return;
         };
         let mut candidates = visit.lookup.candidates().iter();
@@ -248,7 +249,7 @@ impl<P: Plan> Dht<P> {
             return true;
         };
         if let Some((head, _)) = self.parked.get(blob).and_then(Head::of) {
-            if head.from.id == self.id {
+            if Self::TOOLKIT && head.from.id == self.id {
                 if matches!(
                     self.ops.get(head.op()).map(|op| &op.job),
                     Some(Job::Send(_))

@@ -38,9 +38,9 @@ impl<P: Plan> Node<P> {
     /// Says goodbye: withdraws the online lease, tells the neighbours. Ends with [`crate::output::Outcome::Left`].
     ///
     /// # Errors
-    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`], [`CommandError::LeftOut`].
     pub fn leave(&mut self, now: Instant, within_ms: u32) -> Result<QueryId, CommandError> {
-        self.ready(now)?;
+        self.every_command(now)?;
         let query = self.timeline.leave(now, within_ms);
         self.settle(now);
         query
@@ -125,14 +125,14 @@ impl<P: Plan> Node<P> {
     /// [`crate::output::Event::Profile`], and ends with `Found` or `NotFound`.
     ///
     /// # Errors
-    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`], [`CommandError::LeftOut`].
     pub fn whois(
         &mut self,
         now: Instant,
         handle: &Handle,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        self.ready(now)?;
+        self.every_command(now)?;
         let query = self.timeline.whois(now, handle, within_ms);
         self.settle(now);
         query
@@ -141,14 +141,14 @@ impl<P: Plan> Node<P> {
     /// Lists who follows a user (`None`: oneself). Yields [`crate::output::Event::Person`], ends with `Found`, `NotFound` or `Ambiguous`.
     ///
     /// # Errors
-    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`], [`CommandError::LeftOut`].
     pub fn followers(
         &mut self,
         now: Instant,
         whose: Option<&Handle>,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        self.ready(now)?;
+        self.every_command(now)?;
         let query = self.timeline.followers(now, whose, within_ms);
         self.settle(now);
         query
@@ -158,14 +158,14 @@ impl<P: Plan> Node<P> {
     /// [`followers`](Self::followers).
     ///
     /// # Errors
-    /// [`CommandError::NotStarted`], [`CommandError::Busy`].
+    /// [`CommandError::NotStarted`], [`CommandError::Busy`], [`CommandError::LeftOut`].
     pub fn following(
         &mut self,
         now: Instant,
         whose: Option<&Handle>,
         within_ms: u32,
     ) -> Result<QueryId, CommandError> {
-        self.ready(now)?;
+        self.every_command(now)?;
         let query = self.timeline.following(now, whose, within_ms);
         self.settle(now);
         query
@@ -338,6 +338,14 @@ impl<P: Plan> Node<P> {
     /// See [`AnswerError`]; the message is acknowledged without an answer then.
     pub fn answer(&mut self, bytes: &[u8]) -> Result<(), AnswerError> {
         self.dht.answer(bytes)
+    }
+
+    /// As [`Self::ready`], for what only who gives every command has.
+    fn every_command(&mut self, now: Instant) -> Result<(), CommandError> {
+        if !P::Uses::EVERY_COMMAND {
+            return Err(CommandError::LeftOut);
+        }
+        self.ready(now)
     }
 
     /// As [`Self::ready`], for what only a toolkit has.

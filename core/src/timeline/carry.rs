@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 
 use crate::dht::{Dht, Done, OpId, OpResult, Owner, Verified};
 use crate::output::{Busy, StreamId};
-use crate::plan::Plan;
+use crate::plan::{Plan, Uses};
 use crate::time::Instant;
 use crate::wire::RECORD_LEN_MAX;
 use crate::wire::record::Signed;
@@ -141,6 +141,7 @@ impl<P: Plan> Timeline<P> {
                 let record = Signed::just_now(buf.get(..len).unwrap_or_default());
                 dht.begin_put(now, record, owner, within_ms, false)
             }
+            Ask::Leave if !P::Uses::EVERY_COMMAND => Err(Busy),
             Ask::Leave => dht.leave(now, owner, within_ms),
         };
         Some((asking.tag, begun.map(drop)))
@@ -163,9 +164,9 @@ impl<P: Plan> Timeline<P> {
         self.recovery.on_contacts(now, contacts);
         self.recovery.handle_timeout(now, &mut self.state);
         let state = &mut self.state;
-        while let Some((errand, delivered)) = state.errands.collect(now) {
-            match Part::of(errand.tag) {
-                Some(Part::Queries) => self.queries.on_delivered(errand.tag, delivered),
+        while let Some((tag, delivered)) = state.errands.collect(now) {
+            match Part::of(tag) {
+                Some(Part::Queries) => self.queries.on_delivered(tag, delivered),
                 Some(Part::Recover) => self.recovery.on_fetched(),
                 Some(Part::Publish | Part::Names | Part::Reads | Part::Nobody) | None => {}
             }

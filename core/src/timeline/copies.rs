@@ -12,7 +12,7 @@ use crate::config::KEEP_MAX_MS;
 use crate::id::UserId;
 use crate::plan::Plan;
 use crate::rules::Rule;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::post::Post;
 use crate::wire::record::{Head, Record};
 
@@ -22,6 +22,7 @@ use super::me::Me;
 use super::people::mixed;
 use super::persist::{Entry, Persists};
 use super::posts::{PostId, Posts, RecordId, StoredPost};
+use super::soonest;
 
 mod restore;
 
@@ -119,7 +120,7 @@ pub struct Copies<P: Plan> {
     copies: Slab<Copy, P::Copies>,
     index: P::CopiesIndex,
     /// No copy expires before this.
-    wake: Option<Instant>,
+    wake: Deadline,
 }
 
 impl<P: Plan> Copies<P> {
@@ -128,7 +129,7 @@ impl<P: Plan> Copies<P> {
         secret: 0,
         copies: Slab::EMPTY,
         index: P::CopiesIndex::EMPTY,
-        wake: None,
+        wake: Deadline::NEVER,
     };
 
     /// Takes the secret that is mixed into hashes; before any entry.
@@ -261,7 +262,7 @@ impl<P: Plan> Copies<P> {
         if let Some(copy) = self.copies.get_mut(handle) {
             (copy.expires, copy.expires_ms) = (expires, expires_ms);
         }
-        self.wake = earliest(self.wake, Some(expires));
+        self.wake.lower(expires);
         // A copy that is not written is fetched again after a restart.
         persists.hint(Entry::Copy(record.author));
         Ok(if newer {
@@ -414,13 +415,18 @@ impl<P: Plan> Copies<P> {
 
     /// The copy that expires soonest, other than `spared`.
     fn soonest(&self, spared: Option<Handle>) -> Option<Handle> {
-        let others = self
-            .copies
-            .iter()
-            .filter(|(handle, _)| Some(*handle) != spared);
-        others
-            .min_by_key(|(_, copy)| copy.expires)
-            .map(|(handle, _)| handle)
+        let mut soonest: Option<(Handle, Instant)> = None;
+        for (handle, copy) in self.copies.iter() {
+            let sooner = soonest.is_none_or(|(_, at)| copy.expires < at);
+            if sooner && Some(handle) != spared {
+                soonest = Some((handle, copy.expires));
+            }
+        }
+        soonest.map(|(handle, _)| handle)
+    }
+
+    fn next_expiry(&self) -> Deadline {
+        soonest(self.copies.iter().map(|(_, copy)| copy.expires))
     }
 
     /// Drops copies, those that expire soonest first, until `len` bytes fit; never the one spared. False: it was not
@@ -475,7 +481,7 @@ impl<P: Plan> Copies<P> {
 
     /// When [`Copies::handle_timeout`] next has something to do.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub fn next_deadline(&self) -> Deadline {
         self.wake
     }
 
@@ -487,18 +493,15 @@ impl<P: Plan> Copies<P> {
         posts: &mut Posts<P>,
         persists: &mut Persists<P>,
     ) -> Option<UserId> {
-        if self.wake.is_none_or(|wake| now < wake) {
+        if !self.wake.is_due(now) {
             return None;
         }
-        let expired = self.soonest(None).filter(|handle| {
-            let copy = self.copies.get(*handle);
-            copy.is_some_and(|copy| copy.expires <= now)
-        });
-        let Some(handle) = expired else {
-            self.wake = self.copies.iter().map(|(_, copy)| copy.expires).min();
+        let handle = self.soonest(None);
+        let copy = handle.and_then(|handle| self.copies.get_mut(handle));
+        let (Some(handle), Some(copy)) = (handle, copy.filter(|copy| copy.expires <= now)) else {
+            self.wake = self.next_expiry();
             return None;
         };
-        let copy = self.copies.get_mut(handle)?;
         for _ in 0..SWEEP_STEPS {
             let part = if copy.newest.is_none() {
                 &mut copy.older
@@ -508,15 +511,17 @@ impl<P: Plan> Copies<P> {
             let Some(post) = posts.get(*part) else {
                 let author = copy.author;
                 self.remove(posts, persists, handle);
-                let next = self.copies.iter().map(|(_, copy)| copy.expires).min();
                 // One more may have expired in this moment: it is freed in the next.
-                self.wake = next.map(|at| at.max(now.after_ms(SWEEP_PAUSE_MS)));
+                let next = self.next_expiry().get();
+                self.wake = next.map_or(Deadline::NEVER, |at| {
+                    Deadline::at(at.max(now.after_ms(SWEEP_PAUSE_MS)))
+                });
                 return Some(author);
             };
             persists.hint(Entry::CopyPost(copy.author, post.seq, post.id));
             *part = posts.remove(post.id);
         }
-        self.wake = Some(now.after_ms(SWEEP_PAUSE_MS));
+        self.wake = Deadline::at(now.after_ms(SWEEP_PAUSE_MS));
         None
     }
 }

@@ -8,7 +8,8 @@ use crate::addr::PackedAddr;
 use crate::bounded::{Handle, Slab};
 use crate::id::UserId;
 use crate::plan::Plan;
-use crate::time::Instant;
+use crate::time::{Deadline, Instant};
+use crate::timeline::soonest;
 
 /// What is to be said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,22 +120,24 @@ impl<P: Plan> Errands<P> {
         self.slots.get(id.0).is_some()
     }
 
-    /// For the timeline: takes an errand that ended or whose time is over, with how it went.
-    pub fn collect(&mut self, now: Instant) -> Option<(Errand, bool)> {
-        let ended = self
-            .slots
-            .iter()
-            .find_map(|(id, errand)| match errand.progress {
-                Progress::Ended(delivered) => Some((id, delivered)),
-                Progress::Waiting | Progress::Taken => (errand.until <= now).then_some((id, false)),
-            });
-        let (id, delivered) = ended?;
-        Some((self.slots.remove(id)?, delivered))
+    /// For the timeline: drops an errand that ended or whose time is over, and tells whose it was and how it went.
+    pub fn collect(&mut self, now: Instant) -> Option<(u32, bool)> {
+        let ended = self.slots.iter().find_map(|(id, errand)| {
+            let delivered = match errand.progress {
+                Progress::Ended(delivered) => delivered,
+                Progress::Waiting | Progress::Taken if errand.until <= now => false,
+                Progress::Waiting | Progress::Taken => return None,
+            };
+            Some((id, errand.tag, delivered))
+        });
+        let (id, tag, delivered) = ended?;
+        self.slots.discard(id);
+        Some((tag, delivered))
     }
 
     /// When the next errand is over.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.slots.iter().map(|(_, errand)| errand.until).min()
+    pub fn next_deadline(&self) -> Deadline {
+        soonest(self.slots.iter().map(|(_, errand)| errand.until))
     }
 }

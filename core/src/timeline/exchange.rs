@@ -9,7 +9,7 @@
 use crate::bounded::{List, Ring};
 use crate::id::UserId;
 use crate::plan::Plan;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 
 use super::reads::Reads;
 use super::state::State;
@@ -66,12 +66,10 @@ impl<P: Plan> Exchange<P> {
 
     /// When [`handle_timeout`](Self::handle_timeout) is next worth a call. May be too early.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let tree = self.tree.next_deadline();
-        earliest(
-            earliest(self.streams.next_deadline(), tree),
-            self.reads.next_deadline(),
-        )
+    pub fn next_deadline(&self) -> Deadline {
+        (self.streams.next_deadline())
+            .or(self.tree.next_deadline())
+            .or(self.reads.next_deadline())
     }
 
     /// Somebody who did not answer: the network is to learn of it by a `Sighting`. The oldest are dropped when nobody

@@ -431,12 +431,12 @@ impl<P: Plan> Log<P> {
         true
     }
 
-    /// Ends restoring: checks the chain of all posts against the state, and goes on from the newest. Posts beyond the
-    /// state are fine: a crash can come between the two.
+    /// Checks the chain of all restored posts against the state, and goes on from the newest. Posts beyond the state are
+    /// fine: a crash can come between the two.
     ///
     /// # Errors
     /// What is wrong. The log must not be used then.
-    pub fn restored_all(&mut self, me: &Me<P>, posts: &Posts<P>) -> Result<(), Damaged> {
+    pub fn check_restored(&mut self, me: &Me<P>, posts: &Posts<P>) -> Result<(), Damaged> {
         let damaged = |class, what| Err(Damaged { class, what });
         let (stated, stated_hash) = (self.last, self.tip);
         let mut seen_stated = stated == 0;
@@ -467,11 +467,15 @@ impl<P: Plan> Log<P> {
         if !drops && chain.is_some_and(|chain| !chain.is_end()) {
             return damaged(Class::Post, "the first posts are missing");
         }
+        Ok(())
+    }
+
+    /// Ends restoring, after the check.
+    pub fn restored_all(&mut self, me: &Me<P>, posts: &Posts<P>) {
         self.durable = self.last;
         self.reserving = self.reserved;
         self.reserve_ahead();
         self.update_shown(me, posts);
-        Ok(())
     }
 
     /// After storage was lost: takes a checked chain of own posts that holders had, and uses no number up to `reserved`

@@ -11,10 +11,10 @@ use crate::crypto::{Crypto, PublicKey, SecretKey, Signature};
 use crate::id::{Key, UserId};
 use crate::name::Name;
 use crate::overlay::Overlay;
-use crate::plan::Plan;
+use crate::plan::{Plan, Uses};
 use crate::rng::Rng;
 use crate::time::Instant;
-use crate::wire::codec::{self, Encode};
+use crate::wire::codec::{Encode, Writer};
 use crate::wire::frame::Get;
 use crate::wire::record::{Draft, Kind, PayloadBuf};
 use crate::wire::{NetworkId, PAYLOAD_LEN_MAX};
@@ -151,10 +151,14 @@ impl<P: Plan> Me<P> {
         self.fanout
     }
 
-    /// What makes a post durable.
+    /// What makes a post durable: a holder, where that was to be a storage that the plan does not have.
     #[must_use]
     pub fn durability(&self) -> Durability {
-        self.durability
+        if P::Uses::STORAGE || self.durability != Durability::Host {
+            self.durability
+        } else {
+            Durability::Holders(1)
+        }
     }
 
     /// For how long others may keep the posts, in ms.
@@ -233,15 +237,17 @@ impl<P: Plan> Me<P> {
     ///
     /// Its sequence is above every one before, and not below the date in ms, so that it is also above what was signed
     /// before storage was lost.
-    pub fn sign<T: Encode>(
+    pub fn sign(
         &mut self,
         now: Instant,
         about: &About,
-        payload: &T,
+        payload: &dyn Encode,
         buf: &mut [u8],
     ) -> Option<usize> {
         let mut encoded: PayloadBuf = [0; PAYLOAD_LEN_MAX];
-        let len = codec::encode(payload, &mut encoded)?;
+        let mut to = Writer::new(&mut encoded);
+        payload.encode(&mut to);
+        let len = to.written()?;
         self.sign_bytes(now, about, encoded.get(..len)?, buf)
     }
 

@@ -10,7 +10,7 @@ use crate::id::{Key, UserId};
 use crate::name;
 use crate::output::ChosenBy;
 use crate::plan::Plan;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::record::{Claim, Kind, Kinds};
 
 use super::asks::{Ask, Asking, Ended};
@@ -86,11 +86,9 @@ impl Claimant {
     }
 }
 
-/// A claimant and its place in the list, which begins with the greatest.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+/// A claimant, as listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rank {
-    /// It is known by a pin (or is oneself).
-    known: bool,
     /// How long holders have had the claim, in ms.
     pub held_ms: u64,
     /// Who.
@@ -267,7 +265,7 @@ impl<P: Plan> Names<P> {
         if resolution.stage != Stage::Settled {
             return None;
         }
-        let oldest = self.oldest(id);
+        let oldest = self.foremost(id, |_| true);
         let claimants = self.ours(id).count();
         let chosen_by = match resolution.known {
             Some(_) => ChosenBy::Pin,
@@ -275,7 +273,7 @@ impl<P: Plan> Names<P> {
             None => ChosenBy::Only,
         };
         Some(Verdict {
-            user: resolution.known.or(oldest.map(|rank| rank.user)),
+            user: resolution.known.or(oldest.map(|claimant| claimant.user)),
             chosen_by,
             claimants: u32::try_from(claimants).unwrap_or(u32::MAX),
             complete: resolution.complete,
@@ -287,17 +285,12 @@ impl<P: Plan> Names<P> {
         claimants.filter(move |claimant| claimant.resolution == id.0)
     }
 
-    fn rank(&self, id: ResolutionId, claimant: &Claimant) -> Rank {
-        let known = self.running.get(id.0).and_then(|entry| entry.known);
-        Rank {
-            known: Some(claimant.user) == known,
-            held_ms: claimant.held_ms(),
-            user: claimant.user,
-        }
-    }
-
-    fn oldest(&self, id: ResolutionId) -> Option<Rank> {
-        self.ours(id).map(|claimant| self.rank(id, claimant)).max()
+    /// The first in the list of those for whom `counts` holds: one that is known by a pin (or is oneself), then the one
+    /// whose claim holders have had for longest.
+    fn foremost(&self, id: ResolutionId, counts: impl Fn(&Claimant) -> bool) -> Option<&Claimant> {
+        let known = self.running.get(id.0)?.known;
+        let ours = self.ours(id).filter(|claimant| counts(claimant));
+        ours.max_by_key(|claimant| (Some(claimant.user) == known, claimant.age(), &claimant.user))
     }
 
     /// Whether somebody claims the name.
@@ -308,8 +301,11 @@ impl<P: Plan> Names<P> {
 
     /// Lists the claimants, the one that is taken first, then by age: the next that was not listed yet.
     pub fn next_claimant(&mut self, id: ResolutionId) -> Option<Rank> {
-        let untold = self.ours(id).filter(|claimant| !claimant.told);
-        let next = untold.map(|claimant| self.rank(id, claimant)).max()?;
+        let next = self.foremost(id, |claimant| !claimant.told)?;
+        let next = Rank {
+            held_ms: next.held_ms(),
+            user: next.user,
+        };
         let same = |c: &&mut Claimant| c.resolution == id.0 && c.user == next.user;
         if let Some(claimant) = self.claimants.iter_mut().find(same) {
             claimant.told = true;
@@ -319,15 +315,16 @@ impl<P: Plan> Names<P> {
 
     /// When [`Names::handle_timeout`] or [`Names::poll_ask`] next has something to do.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.running.iter().fold(None, |soonest, (_, entry)| {
-            let at = match entry.stage {
-                Stage::Due(at) => Some(at.min(entry.until)),
-                Stage::Asked => Some(entry.until),
-                Stage::Settled => None,
-            };
-            earliest(soonest, at)
-        })
+    pub fn next_deadline(&self) -> Deadline {
+        let mut soonest = Deadline::NEVER;
+        for (_, entry) in self.running.iter() {
+            match entry.stage {
+                Stage::Due(at) => soonest.lower(at.min(entry.until)),
+                Stage::Asked => soonest.lower(entry.until),
+                Stage::Settled => {}
+            }
+        }
+        soonest
     }
 
     /// Settles what took too long with what is known by then.
@@ -522,12 +519,12 @@ mod tests {
         let tag = names.poll_ask(at(0)).unwrap().tag;
         names.on_done(at(0), tag, Ended::Busy);
         assert_eq!(names.poll_ask(at(0)), None);
-        assert_eq!(names.next_deadline(), Some(at(0).after_ms(RETRY_MS)));
+        assert_eq!(names.next_deadline().get(), Some(at(0).after_ms(RETRY_MS)));
         assert!(names.poll_ask(at(1)).is_some());
-        assert_eq!(names.next_deadline(), Some(at(2)));
+        assert_eq!(names.next_deadline().get(), Some(at(2)));
         names.handle_timeout(at(2));
         let verdict = names.verdict(id).unwrap();
         assert_eq!((verdict.user, verdict.complete), (None, false));
-        assert_eq!(names.next_deadline(), None);
+        assert_eq!(names.next_deadline().get(), None);
     }
 }

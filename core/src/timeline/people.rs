@@ -9,7 +9,7 @@ use crate::bounded::{Handle, Index, Slab};
 use crate::id::UserId;
 use crate::name::{self, Name};
 use crate::plan::Plan;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::record::{HEAD_HOLDERS_MAX, Profile, Record};
 
 use super::posts::{Posts, RecordId};
@@ -85,13 +85,13 @@ pub struct People<P: Plan> {
     followed: Slab<Followed, P::Followed>,
     followed_index: P::FollowedIndex,
     /// No `Follow` record is due before this.
-    follow_wake: Option<Instant>,
+    follow_wake: Deadline,
     followers: Slab<Follower, P::Followers>,
     followers_index: P::FollowersIndex,
     /// The followers that said last that they hold something, newest first.
     holders: [Option<Handle>; HEAD_HOLDERS_MAX],
     /// No follower expires before this.
-    wake: Option<Instant>,
+    wake: Deadline,
     /// Where the sweep of the followers goes on.
     sweep: usize,
 }
@@ -102,11 +102,11 @@ impl<P: Plan> People<P> {
         secret: 0,
         followed: Slab::EMPTY,
         followed_index: P::FollowedIndex::EMPTY,
-        follow_wake: None,
+        follow_wake: Deadline::NEVER,
         followers: Slab::EMPTY,
         followers_index: P::FollowersIndex::EMPTY,
         holders: [None; HEAD_HOLDERS_MAX],
-        wake: None,
+        wake: Deadline::NEVER,
         sweep: 0,
     };
 
@@ -249,7 +249,7 @@ impl<P: Plan> People<P> {
 
     /// When the next `Follow` record is due.
     #[must_use]
-    pub fn follow_wake(&self) -> Option<Instant> {
+    pub fn follow_wake(&self) -> Deadline {
         self.follow_wake
     }
 
@@ -257,7 +257,7 @@ impl<P: Plan> People<P> {
     pub fn schedule_follow(&mut self, user: &UserId, due: Instant) {
         if let Some(entry) = self.followed_mut(user) {
             entry.follow_due = due;
-            self.follow_wake = earliest(self.follow_wake, Some(due));
+            self.follow_wake.lower(due);
         }
     }
 
@@ -273,22 +273,22 @@ impl<P: Plan> People<P> {
     pub fn schedule_follows(&mut self, mut due: impl FnMut() -> Instant) {
         for (_, entry) in self.followed.iter_mut() {
             entry.follow_due = due();
-            self.follow_wake = earliest(self.follow_wake, Some(entry.follow_due));
+            self.follow_wake.lower(entry.follow_due);
         }
     }
 
     /// Takes somebody whose `Follow` record is due; it is due again at `again`.
     pub fn next_follow(&mut self, now: Instant, again: Instant) -> Option<UserId> {
-        if self.follow_wake.is_none_or(|wake| now < wake) {
+        if !self.follow_wake.is_due(now) {
             return None;
         }
-        let (mut due, mut wake) = (None, None);
+        let (mut due, mut wake) = (None, Deadline::NEVER);
         for (_, entry) in self.followed.iter_mut() {
             if due.is_none() && entry.follow_due <= now {
                 due = Some(entry.user);
                 entry.follow_due = again;
             }
-            wake = earliest(wake, Some(entry.follow_due));
+            wake.lower(entry.follow_due);
         }
         self.follow_wake = wake;
         due
@@ -372,6 +372,7 @@ impl<P: Plan> People<P> {
 
 /// What is left of a profile's online lease, in ms.
 #[must_use]
+#[inline(never)] // Three callers, on a board 50 bytes each.
 pub fn lease_left_ms(record: &Record<'_>, profile: &Profile<'_>, remaining_ms: u64) -> u64 {
     let age_ms = u64::from(record.lifetime_ms).saturating_sub(remaining_ms);
     u64::from(profile.lease_ms).saturating_sub(age_ms)

@@ -39,9 +39,6 @@ pub struct Persists<P: Plan> {
 }
 
 impl<P: Plan> Persists<P> {
-    /// Whether there is a storage. Without, all counts as written.
-    pub const STORAGE: bool = P::Uses::STORAGE;
-
     /// Nothing to write.
     pub const EMPTY: Self = Self {
         queue: Ring::EMPTY,
@@ -51,7 +48,7 @@ impl<P: Plan> Persists<P> {
     /// How many more can be queued before the next drain. Whoever must not lose an entry asks first.
     #[must_use]
     pub fn room(&self) -> usize {
-        if !Self::STORAGE {
+        if !P::Uses::STORAGE {
             return usize::MAX;
         }
         self.queue.capacity().saturating_sub(self.queue.len())
@@ -65,9 +62,9 @@ impl<P: Plan> Persists<P> {
         }
     }
 
-    /// Queues an entry. `None` when the queue is full.
+    /// Queues an entry. `None` when the queue is full. Without storage nothing is, and everything counts as written.
     pub fn push(&mut self, entry: Entry) -> Option<PersistId> {
-        if !Self::STORAGE {
+        if !P::Uses::STORAGE {
             return Some(PersistId(0));
         }
         self.queue.push_back(entry).ok()?;

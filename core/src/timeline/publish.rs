@@ -9,7 +9,7 @@ use crate::crypto::Crypto;
 use crate::id::UserId;
 use crate::plan::Plan;
 use crate::rng::Rng;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::record::FOLLOWING_PER_PAGE;
 
 use super::asks::{Ask, Asking, Ended};
@@ -69,7 +69,7 @@ enum Fate {
 #[derive(Clone, Copy, Debug)]
 struct Task {
     /// `None`: it is being put, or not before something changes.
-    due: Option<Instant>,
+    due: Deadline,
     /// When it was stored last.
     stored: Instant,
     rounds: u8,
@@ -78,15 +78,14 @@ struct Task {
 
 impl Task {
     const IDLE: Self = Self {
-        due: None,
+        due: Deadline::NEVER,
         stored: Instant::ZERO,
         rounds: 0,
         failures: 0,
     };
 
-    #[inline(never)] // A dozen callers, on a board 60 bytes each.
     fn hurry(&mut self, at: Instant) {
-        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+        self.due.lower(at);
     }
 
     /// As new: early renewals begin again.
@@ -142,10 +141,10 @@ impl Pages {
 
     /// Takes the next page if one is due; `pages` are all there are.
     fn take(&mut self, now: Instant, pages: u16) -> Option<u16> {
-        if self.task.due.is_none_or(|due| now < due) {
+        if !self.task.due.is_due(now) {
             return None;
         }
-        self.task.due = None;
+        self.task.due = Deadline::NEVER;
         if self.next >= self.end {
             (self.next, self.end) = (0, pages);
         }
@@ -168,7 +167,7 @@ impl Pages {
         }
         self.task.ended(now, rng, fate, period_ms);
         if fate != Fate::Stored {
-            let due = self.task.due.unwrap_or(now);
+            let due = self.task.due.get().unwrap_or(now);
             self.add(page, due);
         }
     }
@@ -187,7 +186,7 @@ pub struct Running {
 #[derive(Clone, Copy, Debug)]
 pub struct Once {
     statement: Statement,
-    due: Option<Instant>,
+    due: Deadline,
     attempts: u8,
     /// Remembered until then, so that it is not said again too soon.
     until: Instant,
@@ -295,7 +294,7 @@ impl<P: Plan> Publish<P> {
     /// Copies changed: the pages of `Holding` say so in due time.
     pub fn on_copies(&mut self, now: Instant, state: &State<P>) {
         let dated = state.me.clock().unix_ms(now).is_some();
-        if dated && self.holding.task.due.is_none() {
+        if dated && self.holding.task.due.is_never() {
             let paced = self.holding.task.stored.after_ms(HOLDING_MS);
             self.holding.task.hurry(paced.max(now.after_ms(CHANGE_MS)));
         }
@@ -319,7 +318,7 @@ impl<P: Plan> Publish<P> {
         }
         let once = Once {
             statement,
-            due: Some(due),
+            due: Deadline::at(due),
             attempts: 0,
             until: now.after_ms(keep_ms),
         };
@@ -370,19 +369,18 @@ impl<P: Plan> Publish<P> {
 
     /// Takes what is most pressing of what is due.
     fn next_due(&mut self, now: Instant, state: &mut State<P>) -> Option<Statement> {
-        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         for (task, statement) in [
             (&mut self.head, Statement::Head),
             (&mut self.profile, Statement::Profile),
             (&mut self.claim, Statement::Claim),
         ] {
-            if is_due(task.due) {
-                task.due = None;
+            if task.due.is_due(now) {
+                task.due = Deadline::NEVER;
                 return Some(statement);
             }
         }
-        if let Some(once) = self.once.iter_mut().find(|once| is_due(once.due)) {
-            once.due = None;
+        if let Some(once) = self.once.iter_mut().find(|once| once.due.is_due(now)) {
+            once.due = Deadline::NEVER;
             return Some(once.statement);
         }
         // The end of the put schedules the next; this is for the case that it never comes.
@@ -459,7 +457,11 @@ impl<P: Plan> Publish<P> {
                     once.attempts = once.attempts.saturating_add(1);
                     let more = fate != Fate::Stored && once.attempts < ONCE_ATTEMPTS;
                     let pause_ms = if fate == Fate::Again { 0 } else { RETRY_MS };
-                    once.due = more.then(|| now.after_ms(pause_ms));
+                    once.due = if more {
+                        Deadline::at(now.after_ms(pause_ms))
+                    } else {
+                        Deadline::NEVER
+                    };
                 }
             }
         }
@@ -477,7 +479,7 @@ impl<P: Plan> Publish<P> {
             return;
         };
         let mut task = Task {
-            due: None,
+            due: Deadline::NEVER,
             stored: followed.follow_put,
             // Early renewals matter as long as this node is new to the network.
             rounds: self.profile.rounds,
@@ -488,7 +490,8 @@ impl<P: Plan> Publish<P> {
             followed.follow_put = task.stored;
             followed.follow_attempts = task.failures;
         }
-        state.people.schedule_follow(&user, task.due.unwrap_or(now));
+        let due = task.due.get().unwrap_or(now);
+        state.people.schedule_follow(&user, due);
     }
 
     /// A command has put the `Follow` record about somebody, and it was stored or not: the next is due at the usual pace.
@@ -504,21 +507,27 @@ impl<P: Plan> Publish<P> {
 
     /// When [`Publish::poll_ask`] next has something to put.
     #[must_use]
-    pub fn next_deadline(&self, state: &State<P>) -> Option<Instant> {
+    pub fn next_deadline(&self, state: &State<P>) -> Deadline {
         if state.me.is_mute() || self.left || self.running.is_full() {
-            return None;
+            return Deadline::NEVER;
         }
-        let tasks = [
-            self.claim.due,
-            self.profile.due,
-            self.head.due,
-            self.following.task.due,
-            self.holding.task.due,
-            state.people.follow_wake(),
-        ];
-        let once = self.once.iter().map(|once| once.due);
-        let due = tasks.into_iter().chain(once).fold(None, earliest);
-        due.map(|due| due.max(self.busy_until))
+        let mut due = state.people.follow_wake();
+        for task in [
+            &self.claim,
+            &self.profile,
+            &self.head,
+            &self.following.task,
+            &self.holding.task,
+        ] {
+            due = due.or(task.due);
+        }
+        for once in self.once.iter() {
+            due = due.or(once.due);
+        }
+        match due.get() {
+            Some(due) => Deadline::at(due.max(self.busy_until)),
+            None => Deadline::NEVER,
+        }
     }
 }
 

@@ -8,10 +8,10 @@
 
 use crate::dht::{Verified, quorum};
 use crate::id::Key;
-use crate::output::{Damaged, Restored};
+use crate::output::{Class, Damaged, Restored};
 use crate::overlay::Overlay;
-use crate::plan::Plan;
-use crate::time::Instant;
+use crate::plan::{Plan, Uses};
+use crate::time::{Deadline, Instant};
 use crate::wire::post::PostKind;
 use crate::wire::record::{Following, Kind, Kinds};
 
@@ -74,7 +74,7 @@ pub enum Return {
 #[derive(Debug)]
 pub struct Recovery {
     stage: Stage,
-    due: Option<Instant>,
+    due: Deadline,
     asked: bool,
     pause_ms: u64,
     contacts: usize,
@@ -93,7 +93,7 @@ impl Recovery {
     /// Nothing was restored yet: all zero.
     pub const EMPTY: Self = Self {
         stage: Stage::Restoring,
-        due: None,
+        due: Deadline::NEVER,
         asked: false,
         pause_ms: 0,
         contacts: 0,
@@ -129,28 +129,28 @@ impl Recovery {
             self.settled_at = now.after_ms(SETTLED_MS);
         }
         if contacts > 0 && self.contacts == 0 && self.is_restored() {
-            self.due = Some(now.after_ms(self.pause_ms));
+            self.due = Deadline::at(now.after_ms(self.pause_ms));
         }
         self.contacts = contacts;
     }
 
     /// What is wanted of the DHT now.
     pub fn poll_ask<P: Plan>(&mut self, now: Instant, state: &State<P>) -> Option<Asking> {
-        if self.asked || self.contacts == 0 || self.due.is_none_or(|due| now < due) {
+        if self.asked || self.contacts == 0 || !self.due.is_due(now) {
             return None;
         }
         let news = [Kind::Head, Kind::Follow];
         let kinds = match self.stage {
             Stage::Home => Kinds::of(&news),
             Stage::Lost if self.contacts < P::Overlay::k() && now < self.settled_at => {
-                self.due = Some(self.settled_at);
+                self.due = Deadline::at(self.settled_at);
                 return None;
             }
             Stage::Lost => Kinds::of(&[Kind::Head, Kind::Follow, Kind::Following]),
             Stage::Restoring | Stage::Fetching(_) | Stage::Writing(..) => return None,
         };
         self.asked = true;
-        self.due = None;
+        self.due = Deadline::NEVER;
         Some(Asking {
             tag: Part::Recover.tag(0, 0),
             ask: Ask::Get {
@@ -214,13 +214,13 @@ impl Recovery {
     pub fn on_done<P: Plan>(&mut self, now: Instant, state: &mut State<P>, ended: Ended) {
         self.asked = false;
         let Ended::Got { answered, .. } = ended else {
-            self.due = Some(now.after_ms(RETRY_MS));
+            self.due = Deadline::at(now.after_ms(RETRY_MS));
             return;
         };
         if self.stage == Stage::Home {
             self.pause_ms = self.pause_ms.saturating_mul(PAUSE_GROWS).min(PAUSE_MAX_MS);
             let pause_ms = state.me.rng().jitter(self.pause_ms, JITTER_PERCENT);
-            self.due = Some(now.after_ms(pause_ms));
+            self.due = Deadline::at(now.after_ms(pause_ms));
             return;
         }
         // This node answers too, with nothing.
@@ -228,7 +228,7 @@ impl Recovery {
         let enough = usize::from(answered) >= known.min(usize::from(quorum::<P>()));
         if !enough || self.heads == 0 {
             self.rounds = self.rounds.saturating_add(u8::from(enough));
-            self.due = Some(now.after_ms(RETRY_MS));
+            self.due = Deadline::at(now.after_ms(RETRY_MS));
             return;
         }
         self.fetch(now, state);
@@ -239,17 +239,16 @@ impl Recovery {
         let State {
             people, errands, ..
         } = state;
-        let holding = people.iter_followers(now).filter(|f| now < f.holds_until);
-        let others = people.iter_followers(now).filter(|f| f.holds_until <= now);
+        let (until, tag) = (now.after_ms(FETCH_MS), Part::Recover.tag(0, 0));
         let mut asked = 0;
-        for follower in holding.chain(others) {
-            if asked == FETCHES_MAX {
-                break;
+        for holds in [true, false] {
+            for follower in people.iter_followers(now) {
+                if asked < FETCHES_MAX && (now < follower.holds_until) == holds {
+                    let (user, address) = (follower.user, follower.address);
+                    let sent = errands.send(Message::FetchOwn, user, address, until, tag);
+                    asked += u8::from(sent.is_some());
+                }
             }
-            let (until, tag) = (now.after_ms(FETCH_MS), Part::Recover.tag(0, 0));
-            let (user, address) = (follower.user, follower.address);
-            let sent = errands.send(Message::FetchOwn, user, address, until, tag);
-            asked += u8::from(sent.is_some());
         }
         self.stage = Stage::Fetching(asked);
     }
@@ -274,6 +273,10 @@ impl Recovery {
         let Stage::Writing(mut slot, mut post) = self.stage else {
             return;
         };
+        if !P::Uses::STORAGE {
+            self.go_on(now, state);
+            return;
+        }
         // Two are for the gap.
         while state.persists.room() > 2 {
             if let Some((at, followed)) = state.people.followed_from(slot) {
@@ -302,7 +305,7 @@ impl Recovery {
         }
         self.stage = Stage::Home;
         self.recovered = Some(state.log.last().saturating_add(1));
-        self.due = Some(now.after_ms(self.pause_ms));
+        self.due = Deadline::at(now.after_ms(self.pause_ms));
     }
 
     /// What the host is to be told next.
@@ -323,10 +326,13 @@ impl Recovery {
 
     /// When the DHT is to be asked next.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub fn next_deadline(&self) -> Deadline {
         let asks = matches!(self.stage, Stage::Home | Stage::Lost);
-        self.due
-            .filter(|_| asks && self.contacts > 0 && !self.asked)
+        if asks && self.contacts > 0 && !self.asked {
+            self.due
+        } else {
+            Deadline::NEVER
+        }
     }
 }
 
@@ -348,9 +354,17 @@ impl<P: Plan> State<P> {
             self.recovering = true;
             return Ok(());
         }
-        self.log.restored_all(&self.me, &self.posts)?;
-        self.copies
-            .restored_all(&self.me, &mut self.posts, &mut self.persists);
+        if how == Restored::Intact {
+            self.log.check_restored(&self.me, &self.posts)?;
+            self.copies
+                .restored_all(&self.me, &mut self.posts, &mut self.persists);
+        } else if self.posts.used().0 > 0 || self.log.last() > 0 {
+            return Err(Damaged {
+                class: Class::Log,
+                what: "a new identity has posts already",
+            });
+        }
+        self.log.restored_all(&self.me, &self.posts);
         self.me.unmute();
         Ok(())
     }

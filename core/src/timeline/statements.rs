@@ -3,7 +3,7 @@
 //! Owns payloads and pages, and no schedule: that is [`super::publish`]'s. Invariant: a record says what is known at the
 //! moment of signing, so a repeated put never spreads something older.
 
-use crate::id::{Key, UserId};
+use crate::id::{ID_BYTES, Key, UserId};
 use crate::plan::Plan;
 use crate::time::Instant;
 use crate::wire::codec;
@@ -186,10 +186,9 @@ fn sign_holding<P: Plan>(
         longest_ms = longest_ms.max(view.remaining_ms);
         let until = unix_ms.saturating_add(view.remaining_ms).to_be_bytes();
         let place = entries.get_mut(used..)?.get_mut(..HELD_LEN)?;
-        let bytes = view.author.as_bytes().iter().chain(&until);
-        for (to, from) in place.iter_mut().zip(bytes) {
-            *to = *from;
-        }
+        let (author, date) = place.split_at_mut_checked(ID_BYTES)?;
+        author.copy_from_slice(view.author.as_bytes());
+        date.copy_from_slice(&until);
         used += HELD_LEN;
     }
     let holding = Holding {

@@ -313,7 +313,7 @@ impl<P: Plan<Crypto = Ed25519>> World<P> {
             .people
             .iter()
             .filter(|person| person.health == Health::Well);
-        let due = well.filter_map(|person| person.exchange.next_deadline());
+        let due = well.filter_map(|person| person.exchange.next_deadline().get());
         queued.into_iter().chain(due).min()
     }
 
@@ -335,11 +335,15 @@ impl<P: Plan<Crypto = Ed25519>> World<P> {
         for n in 0..self.people.len() {
             let now = self.now;
             let person = &mut self.people[n];
-            let due = person.exchange.next_deadline().is_some_and(|at| at <= now);
+            let due = person
+                .exchange
+                .next_deadline()
+                .get()
+                .is_some_and(|at| at <= now);
             if due && person.health == Health::Well {
                 person.exchange.handle_timeout(now, &mut person.state);
                 self.settle(n);
-                let next = self.people[n].exchange.next_deadline();
+                let next = self.people[n].exchange.next_deadline().get();
                 assert!(
                     next.is_none_or(|at| at > now),
                     "p{n} spins: {next:?} at {now:?}"

@@ -3,7 +3,7 @@
 use crate::config::KEEP_MAX_MS;
 use crate::id::UserId;
 use crate::plan::Plan;
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 use crate::timeline::log::{LOG, Log};
 use crate::timeline::me::Me;
 use crate::timeline::persist::Persists;
@@ -60,7 +60,7 @@ impl<P: Plan> Copies<P> {
             posts.remove_record(kept);
             return;
         }
-        self.wake = earliest(self.wake, Some(expires));
+        self.wake.lower(expires);
     }
 
     /// Puts back a post (number, first seen, bytes) of a restored copy; without its copy, or without room, it is left

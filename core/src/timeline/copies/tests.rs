@@ -143,7 +143,7 @@ fn an_expired_copy_is_never_returned() {
     assert_eq!(left(&state, at(6)), None);
     assert_eq!(state.copies.iter(at(6), &state.posts).count(), 0);
     assert_eq!(state.offer_post(at(6), &posts[1]), Err(Rule::OutOfTurn));
-    assert_eq!(state.copies.next_deadline(), Some(at(6)));
+    assert_eq!(state.copies.next_deadline().get(), Some(at(6)));
     let (posts, persists) = (&mut state.posts, &mut state.persists);
     assert_eq!(
         state.copies.handle_timeout(at(6), posts, persists),
@@ -151,7 +151,7 @@ fn an_expired_copy_is_never_returned() {
     );
     assert_eq!(state.copies.handle_timeout(at(6), posts, persists), None);
     assert_eq!(
-        (state.copies.next_deadline(), state.posts.used()),
+        (state.copies.next_deadline().get(), state.posts.used()),
         (None, (0, 0))
     );
 }

@@ -10,10 +10,10 @@ use crate::id::UserId;
 use crate::name::Name;
 use crate::plan::Plan;
 use crate::rules::Rule;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::timeline::me::{LIFETIME_UNDATED_MS, Me};
-use crate::timeline::payload_of;
 use crate::timeline::persist::{Entry, Persists};
+use crate::timeline::{payload_of, soonest};
 use crate::wire::record::{Follow, Kind, Record};
 
 use super::{People, mixed};
@@ -193,7 +193,7 @@ impl<P: Plan> People<P> {
         if now < holds {
             self.put_holder_first(handle);
         }
-        self.wake = earliest(self.wake, Some(expires));
+        self.wake.lower(expires);
         Ok(())
     }
 
@@ -223,20 +223,21 @@ impl<P: Plan> People<P> {
 
     /// When [`People::handle_timeout`] next has something to do.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub fn next_deadline(&self) -> Deadline {
         self.wake
     }
 
     /// Drops followers whose record has expired: looks at a bounded number of them in one call.
     pub fn handle_timeout(&mut self, now: Instant, persists: &mut Persists<P>) {
-        if self.wake.is_none_or(|wake| now < wake) {
+        if !self.wake.is_due(now) {
             return;
         }
         for _ in 0..SWEEP_STEPS {
             let Some(handle) = self.followers.first_from(self.sweep) else {
                 self.sweep = 0;
-                self.wake = self.followers.iter().map(|(_, f)| f.expires).min();
-                if self.wake.is_some_and(|wake| wake <= now) {
+                let expiries = self.followers.iter().map(|(_, f)| f.expires);
+                self.wake = soonest(expiries);
+                if self.wake.is_due(now) {
                     break;
                 }
                 return;
@@ -246,7 +247,7 @@ impl<P: Plan> People<P> {
                 self.remove_follower(persists, handle);
             }
         }
-        self.wake = Some(now.after_ms(1));
+        self.wake = Deadline::at(now.after_ms(1));
     }
 }
 

@@ -209,12 +209,15 @@ fn followers_expire_with_their_record() {
         &follow(name("nina"), true, 0, 0),
     );
     assert!(state.on_follow(at(0), &bytes, Some(5_000)).is_ok());
-    assert_eq!(state.people.next_deadline(), Some(at(5)));
+    assert_eq!(state.people.next_deadline().get(), Some(at(5)));
     assert!(state.people.is_follower(at(4), &user(9)));
     assert!(!state.people.is_follower(at(5), &user(9)));
     state.people.handle_timeout(at(5), &mut state.persists);
     assert_eq!(
-        (state.people.followers_len(), state.people.next_deadline()),
+        (
+            state.people.followers_len(),
+            state.people.next_deadline().get()
+        ),
         (0, None)
     );
 }
@@ -238,9 +241,20 @@ fn many_followers_are_found_and_swept_in_bounded_steps() {
     }
     let mut now = at(1);
     let mut calls = 0;
-    while state.people.next_deadline().is_some_and(|wake| wake <= now) {
+    while state
+        .people
+        .next_deadline()
+        .get()
+        .is_some_and(|wake| wake <= now)
+    {
         state.people.handle_timeout(now, &mut state.persists);
-        assert!(state.people.next_deadline().is_none_or(|wake| wake > now));
+        assert!(
+            state
+                .people
+                .next_deadline()
+                .get()
+                .is_none_or(|wake| wake > now)
+        );
         now = now.after_ms(1);
         calls += 1;
     }

@@ -47,7 +47,11 @@ fn puts<P: Plan>(
 ) -> Vec<(Instant, Vec<u8>)> {
     let mut all = Vec::new();
     let mut buf = [0; RECORD_LEN_MAX];
-    while let Some(due) = publisher.next_deadline(state).filter(|due| *due <= end) {
+    while let Some(due) = publisher
+        .next_deadline(state)
+        .get()
+        .filter(|due| *due <= end)
+    {
         while let Some(asking) = publisher.poll_ask(due, state, &mut buf) {
             let Ask::Put { len } = asking.ask else {
                 continue;
@@ -57,7 +61,12 @@ fn puts<P: Plan>(
             assert!(all.len() < 1_000, "it rests");
         }
         // A deadline may come too early, but never twice.
-        assert!(publisher.next_deadline(state).is_none_or(|next| next > due));
+        assert!(
+            publisher
+                .next_deadline(state)
+                .get()
+                .is_none_or(|next| next > due)
+        );
         testing::Disk::default().write(due, state);
     }
     all
@@ -182,14 +191,14 @@ fn at_most_so_many_puts_are_under_way_and_a_busy_dht_is_left_alone() {
     let asking = publisher.poll_ask(at(1), &mut state, &mut buf).unwrap();
     assert_eq!(publisher.poll_ask(at(1), &mut state, &mut buf), None);
     assert_eq!(
-        publisher.next_deadline(&state),
+        publisher.next_deadline(&state).get(),
         None,
         "its end wakes the next"
     );
     publisher.on_done(at(1), &mut state, asking.tag, Ended::Busy);
     assert_eq!(publisher.poll_ask(at(1), &mut state, &mut buf), None);
     assert_eq!(
-        publisher.next_deadline(&state),
+        publisher.next_deadline(&state).get(),
         Some(at(1).after_ms(BUSY_MS))
     );
     assert!(publisher.poll_ask(at(2), &mut state, &mut buf).is_some());
@@ -200,7 +209,7 @@ fn nothing_is_put_while_nothing_may_be_signed() {
     let mut state: Tested = testing::fresh(1);
     let mut publisher = started(&mut state);
     state.me.mute();
-    assert_eq!(publisher.next_deadline(&state), None);
+    assert_eq!(publisher.next_deadline(&state).get(), None);
     assert_eq!(
         publisher.poll_ask(at(9), &mut state, &mut [0; RECORD_LEN_MAX]),
         None

@@ -55,7 +55,7 @@ impl<P: Plan> Queries<P> {
         until: Instant,
     ) -> Result<QueryId, CommandError> {
         let mut query = Query::new(command, Stage::Putting(put), until);
-        query.due = Some(now);
+        query.due = Deadline::at(now);
         self.insert(query)
     }
 
@@ -103,8 +103,9 @@ impl<P: Plan> Queries<P> {
     #[must_use]
     pub fn next_read(&self, now: Instant) -> Option<Reading> {
         self.running.iter().find_map(|(handle, query)| {
-            let is_due = query.due.is_some_and(|due| due <= now);
+            let is_due = query.due.is_due(now);
             (query.stage == Stage::Reading && is_due).then(|| Reading {
+                handle,
                 query: id_of(handle),
                 whose: (query.user != UserId::ZERO).then(|| query.person()),
                 until: query.until,
@@ -114,21 +115,17 @@ impl<P: Plan> Queries<P> {
 
     /// A read was begun, and its slot is free: the rest is told by the read. Or it could not be, and is tried again.
     pub fn read_begun(&mut self, now: Instant, names: &mut Names<P>, read: &Reading, begun: bool) {
-        let of_it = |(handle, _): &(Handle, &Query)| id_of(*handle) == read.query;
-        let Some((handle, _)) = self.running.iter().find(of_it) else {
+        let Some(query) = self.running.get_mut(read.handle) else {
             return;
         };
         if !begun {
-            if let Some(query) = self.running.get_mut(handle) {
-                query.go_to(Stage::Reading, now.after_ms(RETRY_MS));
-            }
+            query.go_to(Stage::Reading, now.after_ms(RETRY_MS));
             return;
         }
-        let resolution = self.running.get(handle).and_then(|query| query.resolution);
-        self.running.discard(handle);
-        if let Some(id) = resolution {
+        if let Some(id) = query.resolution {
             names.release(id);
         }
+        self.running.discard(read.handle);
     }
 
     /// Lists who follows a user, or oneself.

@@ -17,8 +17,8 @@ use crate::bounded::{Handle, Slab};
 use crate::id::{Key, UserId};
 use crate::name::{self, Name};
 use crate::output::{ChosenBy, CommandError, Outcome, PersistId, Person, QueryId};
-use crate::plan::Plan;
-use crate::time::{Instant, earliest};
+use crate::plan::{Plan, Uses};
+use crate::time::{Deadline, Instant};
 use crate::wire::record::{Follow, Following, Kind, Kinds, Profile};
 
 use super::asks::{Ask, Asking, Ended};
@@ -123,7 +123,7 @@ pub struct Query {
     end: End,
     until: Instant,
     /// When the stage's operation is to be begun; `None`: it is under way, or there is none.
-    due: Option<Instant>,
+    due: Deadline,
     resolution: Option<ResolutionId>,
     chosen_by: ChosenBy,
     user: UserId,
@@ -160,6 +160,7 @@ pub struct Query {
 /// A read that a command has come to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reading {
+    handle: Handle,
     /// The number under which everything about it is told.
     pub query: QueryId,
     /// Whose posts; `None`: of everyone followed, and one's own.
@@ -176,7 +177,7 @@ impl Query {
             stage,
             end: End::TimedOut,
             until,
-            due: None,
+            due: Deadline::NEVER,
             resolution: None,
             chosen_by: ChosenBy::Only,
             user: UserId::ZERO,
@@ -202,18 +203,21 @@ impl Query {
     }
 
     /// Moves on to a stage that has something to do at `due`.
+    #[inline(never)] // A dozen callers, on a board 15 bytes each.
     fn go_to(&mut self, stage: Stage, due: Instant) {
         self.stage = stage;
-        self.due = Some(due);
+        self.due = Deadline::at(due);
     }
 
     /// Moves on to telling.
+    #[inline(never)] // As `go_to`.
     fn tell(&mut self, telling: Telling) {
         self.stage = Stage::Telling(telling);
-        self.due = None;
+        self.due = Deadline::NEVER;
         self.at = 0;
     }
 
+    #[inline(never)] // As `go_to`.
     fn end(&mut self, end: End) {
         self.end = end;
         self.tell(Telling::Done);

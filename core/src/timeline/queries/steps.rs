@@ -17,7 +17,7 @@ impl<P: Plan> Queries<P> {
         buf: &mut [u8],
     ) -> Option<Asking> {
         for (handle, query) in self.running.iter_mut() {
-            if query.due.is_none_or(|due| now < due) {
+            if !query.due.is_due(now) {
                 continue;
             }
             let ask = match query.stage {
@@ -42,7 +42,7 @@ impl<P: Plan> Queries<P> {
                 Stage::Leaving => Ask::Leave,
                 Stage::Resolving | Stage::Waiting | Stage::Reading | Stage::Telling(_) => continue,
             };
-            query.due = None;
+            query.due = Deadline::NEVER;
             let within_ms = query.until.since_ms(now);
             return Some(Asking {
                 tag: Part::Queries.tag_of(handle),
@@ -62,6 +62,10 @@ impl<P: Plan> Queries<P> {
             return;
         };
         let record = &seen.record;
+        // Nothing else is asked for by the commands of such a plan.
+        if !P::Uses::EVERY_COMMAND && record.kind != Kind::Profile {
+            return;
+        }
         match record.kind {
             Kind::Profile if record.author == query.user => {
                 state
@@ -169,12 +173,12 @@ impl<P: Plan> Queries<P> {
         let Some(query) = self.running.get_mut(handle) else {
             return;
         };
-        if query.due.is_some() {
+        if !query.due.is_never() {
             return;
         }
         match (query.stage, ended) {
             (Stage::Getting(_) | Stage::Putting(_) | Stage::Leaving, Ended::Busy) => {
-                query.due = Some(now.after_ms(RETRY_MS));
+                query.due = Deadline::at(now.after_ms(RETRY_MS));
             }
             (Stage::Leaving, _) => query.end(End::Left),
             (Stage::Getting(kinds), Ended::Got { answered, complete }) => {
@@ -205,6 +209,19 @@ impl<P: Plan> Queries<P> {
         handle: Handle,
         kinds: Kinds,
     ) {
+        let Some(query) = self.running.get_mut(handle) else {
+            return;
+        };
+        if query.command == Command::Follow {
+            return self.bind(now, state, publish, handle);
+        }
+        if P::Uses::EVERY_COMMAND {
+            self.listed(now, state, handle, kinds);
+        }
+    }
+
+    /// Records of `kinds` were read for a command that lists people.
+    fn listed(&mut self, now: Instant, state: &State<P>, handle: Handle, kinds: Kinds) {
         let pages = self.results.pages(handle);
         let Some(query) = self.running.get_mut(handle) else {
             return;
@@ -212,7 +229,6 @@ impl<P: Plan> Queries<P> {
         let holders = Kinds::of(&[Kind::Follow]);
         match query.command {
             Command::Whois if kinds != holders => query.go_to(Stage::Getting(holders), now),
-            Command::Follow => return self.bind(now, state, publish, handle),
             Command::Following => {
                 query.complete &= pages == usize::from(query.pages);
                 query.tell(Telling::Claimants);
@@ -223,6 +239,7 @@ impl<P: Plan> Queries<P> {
             | Command::Post
             | Command::Register
             | Command::Leave
+            | Command::Follow
             | Command::Unfollow => query.tell(Telling::Claimants),
         }
         if query.user == state.me.user() {
@@ -311,7 +328,7 @@ impl<P: Plan> Queries<P> {
         {
             state.me.saw_sequence(sequence);
             query.older = query.older.saturating_add(1);
-            query.due = Some(now);
+            query.due = Deadline::at(now);
             return;
         }
         let first = query.wanted == 0;
@@ -438,12 +455,15 @@ impl<P: Plan> Queries<P> {
 
     /// When a command next has something to do by itself.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let running = self.running.iter();
-        let waiting = running.filter(|(_, query)| !matches!(query.stage, Stage::Telling(_)));
-        waiting.fold(None, |soonest, (_, query)| {
-            earliest(soonest, earliest(query.due, Some(query.until)))
-        })
+    pub fn next_deadline(&self) -> Deadline {
+        let mut soonest = Deadline::NEVER;
+        for (_, query) in self.running.iter() {
+            if !matches!(query.stage, Stage::Telling(_)) {
+                soonest.lower(query.until);
+                soonest = soonest.or(query.due);
+            }
+        }
+        soonest
     }
 }
 

@@ -36,11 +36,18 @@ impl<P: Plan> Queries<P> {
             };
             let event = match telling {
                 Telling::Claimants => tell_claimant(now, names, handle, query),
-                Telling::People => self.tell_person(now, handle),
-                Telling::OwnFollowing => tell_followed(state, handle, query),
-                Telling::Profile => {
+                Telling::People if P::Uses::EVERY_COMMAND => self.tell_person(now, handle),
+                Telling::OwnFollowing if P::Uses::EVERY_COMMAND => {
+                    tell_followed(state, handle, query)
+                }
+                Telling::Profile if P::Uses::EVERY_COMMAND => {
                     query.tell(Telling::Done);
                     (query.command == Command::Whois).then(|| profile(now, state, handle, query))
+                }
+                // The plan tells of nobody.
+                Telling::People | Telling::OwnFollowing | Telling::Profile => {
+                    query.tell(Telling::Done);
+                    None
                 }
                 Telling::Done => {
                     let outcome = query.outcome();
@@ -48,7 +55,9 @@ impl<P: Plan> Queries<P> {
                         names.release(id);
                     }
                     self.running.discard(handle);
-                    self.results.forget(handle);
+                    if P::Uses::EVERY_COMMAND {
+                        self.results.forget(handle);
+                    }
                     return Some(Event::QueryDone {
                         query: id_of(handle),
                         outcome,
@@ -92,8 +101,8 @@ fn tell_claimant<P: Plan>(
     handle: Handle,
     query: &mut Query,
 ) -> Option<Event<'static>> {
-    let whois = query.command == Command::Whois;
-    let list = whois || query.chosen_by == ChosenBy::FirstSeen;
+    let whois = P::Uses::EVERY_COMMAND && query.command == Command::Whois;
+    let list = whois || (P::Uses::EVERY_COMMAND && query.chosen_by == ChosenBy::FirstSeen);
     let resolution = query.resolution.filter(|_| list);
     if let Some(rank) = resolution.and_then(|id| names.next_claimant(id)) {
         let relation = Relation::Claimant {

@@ -122,8 +122,8 @@ impl Rig {
             if let (Some((id, _)), Some(delivered)) = (self.state.errands.take(), delivered) {
                 self.state.errands.end(id, delivered);
             }
-            while let Some((errand, delivered)) = self.state.errands.collect(now) {
-                self.queries.on_delivered(errand.tag, delivered);
+            while let Some((tag, delivered)) = self.state.errands.collect(now) {
+                self.queries.on_delivered(tag, delivered);
             }
             let asking = self.names.poll_ask(now);
             let asking = asking.or_else(|| self.queries.poll_ask(now, &mut self.state, &mut buf));
@@ -377,7 +377,7 @@ fn a_slow_delivery_does_not_fail_a_follow() {
     rig.says(2, "alice", Statement::Claim, 0);
     rig.says(2, "alice", Statement::Profile, 0);
     assert_eq!(rig.follow(bare("alice"), None), [], "still waiting");
-    assert_eq!(rig.queries.next_deadline(), Some(at(11)));
+    assert_eq!(rig.queries.next_deadline().get(), Some(at(11)));
     let events = rig.go(at(11), None);
     assert!(matches!(
         outcome(&events),
@@ -580,7 +580,7 @@ fn a_post_is_acknowledged_when_durable_and_every_command_ends() {
     rig.queries.post(at(1), 2, 7, false).unwrap();
     assert_eq!(rig.go(at(60), None), []);
     assert_eq!(outcome(&rig.go(at(61), None)), Outcome::TimedOut);
-    assert_eq!(rig.queries.next_deadline(), None);
+    assert_eq!(rig.queries.next_deadline().get(), None);
 }
 
 #[test]
@@ -595,8 +595,34 @@ fn as_many_commands_as_fit_run_and_one_more_is_refused() {
     let refused = rig.queries.whois(at(1), state, names, &bare("a"), at(11));
     assert_eq!(refused, Err(CommandError::Busy));
     assert_eq!(
-        rig.names.next_deadline(),
+        rig.names.next_deadline().get(),
         None,
         "no resolution is left running"
     );
+}
+
+#[test]
+fn a_plan_without_every_command_ends_an_ambiguous_one_and_lists_nobody() {
+    type Few = crate::plan::TimelineBoard;
+    let mut state: State<Few> = testing::fresh(1);
+    for n in 2..5 {
+        assert!(state.people.follow(user(n), name("bob")));
+    }
+    // Nobody is pinned, and two are left.
+    state.people.unfollow(&mut state.posts, &user(2)).unwrap();
+    let bob = name::Handle {
+        name: name("bob"),
+        fingerprint: None,
+    };
+    let (mut queries, mut publish) = (Queries::<Few>::EMPTY, Publish::EMPTY);
+    let query = queries
+        .unfollow(at(1), &mut state, &mut publish, &bob, at(9))
+        .unwrap();
+    let mut names = Names::EMPTY;
+    let outcome = Outcome::Ambiguous;
+    assert_eq!(
+        queries.poll_event(at(1), &state, &mut names),
+        Some(Event::QueryDone { query, outcome })
+    );
+    assert_eq!(queries.poll_event(at(1), &state, &mut names), None);
 }

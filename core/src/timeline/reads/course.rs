@@ -7,7 +7,7 @@ use crate::addr::PackedAddr;
 use crate::bounded::{Handle, List, sort_by};
 use crate::id::UserId;
 use crate::plan::Plan;
-use crate::time::Instant;
+use crate::time::{Deadline, Instant};
 use crate::wire::frame::Unreached;
 
 use super::super::exchange::Exchange;
@@ -91,10 +91,10 @@ impl<P: Plan> Exchange<P> {
     /// Plans the next refresh.
     pub(in super::super) fn plan_refresh(&mut self, now: Instant, state: &mut State<P>) {
         let every_ms = u64::from(state.me.refresh_ms());
-        self.reads.refresh = None;
+        self.reads.refresh = Deadline::NEVER;
         if every_ms != 0 {
             let pause_ms = state.me.rng().jitter(every_ms, REFRESH_JITTER_PERCENT);
-            self.reads.refresh = Some(now.after_ms(pause_ms.max(1)));
+            self.reads.refresh = Deadline::at(now.after_ms(pause_ms.max(1)));
         }
     }
 
@@ -132,7 +132,7 @@ impl<P: Plan> Exchange<P> {
                 }
             }
         }
-        if self.reads.refresh.is_some_and(|at| at <= now) {
+        if self.reads.refresh.is_due(now) {
             self.plan_refresh(now, state);
             let within_ms = state.me.query_ms();
             let running = self

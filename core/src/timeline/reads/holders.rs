@@ -110,7 +110,7 @@ impl Search {
     /// The best first, empty places last.
     fn sort(&mut self) {
         let mut candidates = self.candidates;
-        let key = |place: &Option<Candidate>| place.map(|c| (self.rank(&c), c.user));
+        let key = |place: &Option<Candidate>| place.as_ref().map(|c| (self.rank(c), c.user));
         sort_by(&mut candidates, |a, b| key(b).cmp(&key(a)));
         self.candidates = candidates;
     }

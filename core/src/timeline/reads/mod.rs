@@ -30,7 +30,7 @@ use crate::dht::Verified;
 use crate::id::{Key, UserId};
 use crate::output::{Busy, Person, QueryId};
 use crate::plan::Plan;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::frame::Unreached;
 use crate::wire::record::{Kind, Kinds, Record, Sighting};
 
@@ -39,6 +39,7 @@ use super::chain::Chain;
 use super::exchange::Exchange;
 use super::people::lease_left_ms;
 use super::posts::{PostId, RecordId};
+use super::soonest;
 use super::state::State;
 use super::tags::{self, Part};
 use super::tree::Job;
@@ -181,7 +182,7 @@ pub struct Read<P: Plan> {
 pub struct Reads<P: Plan> {
     reads: Slab<Read<P>, P::Reads>,
     /// When everyone is read again unasked.
-    refresh: Option<Instant>,
+    refresh: Deadline,
     /// Tells what is asked of the DHT apart.
     serial: u32,
     /// Something changed that a read may have to act on.
@@ -194,7 +195,7 @@ impl<P: Plan> Reads<P> {
     /// No reads.
     pub const EMPTY: Self = Self {
         reads: Slab::EMPTY,
-        refresh: None,
+        refresh: Deadline::NEVER,
         serial: 0,
         restless: false,
         telling: false,
@@ -213,9 +214,9 @@ impl<P: Plan> Reads<P> {
 
     /// When a read has to go on, or the next refresh is due.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub fn next_deadline(&self) -> Deadline {
         let reads = self.reads.iter().map(|(_, read)| read.phase_ends());
-        earliest(reads.min(), self.refresh)
+        soonest(reads).or(self.refresh)
     }
 
     /// How many reads are under way, and how many fit.

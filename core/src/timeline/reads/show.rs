@@ -28,18 +28,19 @@ pub struct Shown {
     pub via: Via,
 }
 
-/// What is told next, with the post's bytes already in the caller's buffer.
+/// What is told next, with the post's bytes already in the caller's buffer. Whom it is about is looked up only then.
 enum Next {
     Post {
-        query: QueryId,
-        author: Person,
+        read: Handle,
+        /// Which of its people wrote it; `None`: this user.
+        at: Option<u16>,
         via: Via,
         seen_ms: u64,
         len: usize,
     },
     Missing {
-        query: QueryId,
-        author: Person,
+        read: Handle,
+        at: u16,
         reason: Unreached,
     },
     Done {
@@ -58,23 +59,36 @@ impl<P: Plan> Exchange<P> {
         state: &mut State<P>,
         buf: &'b mut [u8],
     ) -> Result<Event<'b>, &'b mut [u8]> {
-        let Some(next) = self.next_told(state, buf) else {
-            return Err(buf);
-        };
-        Ok(match next {
-            Next::Post {
-                query,
-                author,
+        match self.next_told(state, buf) {
+            None => Err(buf),
+            Some(Next::Done { query, complete }) => {
+                let outcome = Outcome::Read { complete };
+                Ok(Event::QueryDone { query, outcome })
+            }
+            Some(Next::Missing { read, at, reason }) => match self.told_of(state, read, Some(at)) {
+                Some((query, author)) => Ok(Event::Missing {
+                    query,
+                    author,
+                    reason,
+                }),
+                None => Err(buf),
+            },
+            Some(Next::Post {
+                read,
+                at,
                 via,
                 seen_ms,
                 len,
-            } => {
+            }) => {
+                let Some((query, author)) = self.told_of(state, read, at) else {
+                    return Err(buf);
+                };
                 // It was checked when it came, so it decodes.
                 let post = buf.get(..len).unwrap_or_default();
                 let Ok(post) = Post::decode::<P::Crypto>(post) else {
                     return Err(&mut []);
                 };
-                Event::Post {
+                Ok(Event::Post {
                     query,
                     author,
                     log: post.header.log,
@@ -82,35 +96,36 @@ impl<P: Plan> Exchange<P> {
                     time_ms: first_of(post.header.time_ms, seen_ms),
                     text: post.text,
                     via,
-                }
+                })
             }
-            Next::Missing {
-                query,
-                author,
-                reason,
-            } => Event::Missing {
-                query,
-                author,
-                reason,
+        }
+    }
+
+    /// In answer to which command it is told, and about whom.
+    fn told_of(
+        &self,
+        state: &State<P>,
+        handle: Handle,
+        at: Option<u16>,
+    ) -> Option<(QueryId, Person)> {
+        let read = self.reads.get(handle)?;
+        let author = match at {
+            Some(at) => read.person(state, &self.user_at(handle, at)?)?,
+            None => Person {
+                user: state.me.user(),
+                name: state.me.name(),
             },
-            Next::Done { query, complete } => Event::QueryDone {
-                query,
-                outcome: Outcome::Read { complete },
-            },
-        })
+        };
+        Some((read.query?, author))
     }
 
     fn next_told(&mut self, state: &mut State<P>, buf: &mut [u8]) -> Option<Next> {
         if let Some((shown, len)) = self.tree.transit.take_post(state, buf) {
-            let user = self.user_at(shown.read, shown.at)?;
-            let read = self.reads.get(shown.read)?;
-            let author = read.person(state, &user)?;
-            let seen_ms = state.me.unix_ms(self.now);
             return Some(Next::Post {
-                query: read.query?,
-                author,
+                read: shown.read,
+                at: Some(shown.at),
                 via: shown.via,
-                seen_ms,
+                seen_ms: state.me.unix_ms(self.now),
                 len,
             });
         }
@@ -125,7 +140,7 @@ impl<P: Plan> Exchange<P> {
                 .tree
                 .job(read.job)
                 .map_or(&[] as &[Target], Job::targets);
-            if let Some(next) = read.next_told(self.now, state, targets, buf) {
+            if let Some(next) = read.next_told(self.now, state, handle, targets, buf) {
                 return Some(next);
             }
             if read.is_over() {
@@ -167,66 +182,67 @@ impl<P: Plan> Read<P> {
         &mut self,
         now: Instant,
         state: &State<P>,
+        handle: Handle,
         targets: &[Target],
         buf: &mut [u8],
     ) -> Option<Next> {
-        let Some(query) = self.query else {
+        if self.query.is_none() {
             for reading in self.readings.iter_mut() {
                 if matches!(reading.stage, Stage::Showing { .. } | Stage::Missing(_)) {
                     reading.stage = Stage::Over;
                 }
             }
             return None;
-        };
-        if let Some(next) = self.next_own(state, query, buf) {
-            return Some(next);
         }
-        (0_u16..).zip(targets).find_map(|(at, target)| {
+        if let Some((seen_ms, len)) = self.next_own(state, buf) {
+            return Some(Next::Post {
+                read: handle,
+                at: None,
+                via: Via::Own,
+                seen_ms,
+                len,
+            });
+        }
+        for (at, target) in (0_u16..).zip(targets) {
             // Whoever was unfollowed meanwhile is left out.
-            let author = self.person(state, &target.user);
+            let known =
+                self.scope != Scope::Everyone || state.people.followed(&target.user).is_some();
             let missing = self.reading(at).and_then(Reading::take_missing);
-            if let (Some(reason), Some(author)) = (missing, author) {
+            if let (Some(reason), true) = (missing, known) {
                 self.incomplete = true;
                 return Some(Next::Missing {
-                    query,
-                    author,
+                    read: handle,
+                    at,
                     reason,
                 });
             }
-            let (live, seen_ms, len) =
-                self.reading(at)?.next_kept(now, state, &target.user, buf)?;
-            let via = if live {
-                Via::Author
-            } else {
-                Via::Replica(state.me.name())
-            };
-            Some(Next::Post {
-                query,
-                author: author?,
-                via,
-                seen_ms,
-                len,
-            })
-        })
-    }
-
-    /// The next own post: all of them, since they need not travel.
-    fn next_own(&mut self, state: &State<P>, query: QueryId, buf: &mut [u8]) -> Option<Next> {
-        while let Some(post) = state.posts.get(self.own) {
-            self.own = post.older;
-            if let Some((PostKind::Text, len)) = copy_post::<P>(&post, buf) {
-                let author = Person {
-                    user: state.me.user(),
-                    name: state.me.name(),
+            let kept = self
+                .reading(at)
+                .and_then(|reading| reading.next_kept(now, state, &target.user, buf));
+            if let (Some((live, seen_ms, len)), true) = (kept, known) {
+                let via = if live {
+                    Via::Author
+                } else {
+                    Via::Replica(state.me.name())
                 };
-                let seen_ms = post.seen_ms;
                 return Some(Next::Post {
-                    query,
-                    author,
-                    via: Via::Own,
+                    read: handle,
+                    at: Some(at),
+                    via,
                     seen_ms,
                     len,
                 });
+            }
+        }
+        None
+    }
+
+    /// The next own post: all of them, since they need not travel. When it came, and how long it is.
+    fn next_own(&mut self, state: &State<P>, buf: &mut [u8]) -> Option<(u64, usize)> {
+        while let Some(post) = state.posts.get(self.own) {
+            self.own = post.older;
+            if let Some((PostKind::Text, len)) = copy_post::<P>(&post, buf) {
+                return Some((post.seen_ms, len));
             }
         }
         self.own = PostId::NONE;

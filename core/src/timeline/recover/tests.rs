@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::*;
 use crate::config::Durability;
 use crate::id::NodeId;
-use crate::output::{CommandError, OUTPUT_LEN_MAX};
+use crate::output::{CommandError, OUTPUT_LEN_MAX, Stored};
 use crate::timeline::copies::Offer;
 use crate::timeline::statements::Statement;
 use crate::timeline::testing::{self, Disk, Tested, at, name, publish, shown, user};
@@ -58,16 +58,16 @@ fn nothing_is_signed_before_a_head_is_known() {
         "more contacts may come"
     );
     for round in 0..ROUNDS_MAX {
-        let now = recovery.next_deadline().unwrap();
+        let now = recovery.next_deadline().get().unwrap();
         assert!(recovery.poll_ask(now, &state).is_some(), "round {round}");
-        assert_eq!(recovery.next_deadline(), None);
+        assert_eq!(recovery.next_deadline().get(), None);
         assert_eq!(recovery.poll_event(), None);
         recovery.on_done(now, &mut state, COMPLETE);
     }
     assert_eq!(recovery.poll_event(), Some(Return::Unknown));
     assert_eq!(recovery.poll_event(), None, "told once");
     assert!(
-        state.me.is_mute() && recovery.next_deadline().is_some(),
+        state.me.is_mute() && recovery.next_deadline().get().is_some(),
         "and asks on"
     );
     assert_eq!(state.head(at(99)), None);
@@ -79,14 +79,14 @@ fn too_few_answers_do_not_count() {
     let mut before: Tested = testing::fresh(1);
     publish(at(1), &mut before, "one");
     let head = statement(&mut before, Statement::Head);
-    let now = recovery.next_deadline().unwrap().max(at(5));
+    let now = recovery.next_deadline().get().unwrap().max(at(5));
     assert!(recovery.poll_ask(now, &state).is_some());
     see(&mut state, &mut recovery, &head);
     let (answered, complete) = (4, false);
     recovery.on_done(now, &mut state, Ended::Got { answered, complete });
     recovery.handle_timeout(now, &mut state);
     assert!(state.recovering && state.me.is_mute());
-    assert!(recovery.next_deadline().is_some());
+    assert!(recovery.next_deadline().get().is_some());
 }
 
 #[test]
@@ -160,7 +160,10 @@ fn another_hand_on_the_key_is_told_once() {
     assert_eq!(recovery.poll_event(), None);
     recovery.on_done(at(3), &mut state, COMPLETE);
     assert!(
-        recovery.next_deadline().is_some_and(|due| due > at(3)),
+        recovery
+            .next_deadline()
+            .get()
+            .is_some_and(|due| due > at(3)),
         "it looks again"
     );
 }
@@ -203,4 +206,20 @@ fn a_small_queue_takes_the_recovered_in_steps() {
         .filter(|(class, _)| *class == crate::output::Class::Post);
     assert_eq!(posts.count(), 4, "three and the gap");
     assert!(state.poll_persist(at(3), &mut [0; OUTPUT_LEN_MAX]).is_err());
+}
+
+#[test]
+fn a_new_identity_that_has_posts_already_is_refused() {
+    let mut state: Tested = testing::fresh(1);
+    publish(at(1), &mut state, "from before");
+    let mut disk = Disk::default();
+    state.persists.push(Entry::Log);
+    disk.write(at(1), &mut state);
+    let mut again: Tested = testing::unready(1, Durability::Host);
+    for ((class, key), value) in &disk.0 {
+        let (class, key, value) = (*class, key.as_slice(), Some(value.as_slice()));
+        again.restored(at(2), Stored { class, key, value }).unwrap();
+    }
+    assert!(again.restored_all(Restored::Fresh).is_err());
+    assert!(again.me.is_mute());
 }

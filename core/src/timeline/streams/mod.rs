@@ -322,7 +322,7 @@ impl<P: Plan> Exchange<P> {
         }
         match self.streams.get(handle)?.role {
             Role::Waiting | Role::Holder { asked: true, .. } => None,
-            Role::Serving(serving) => self.write_answer(state, handle, &serving, room, buf),
+            Role::Serving(serving) => self.write_answer(state, handle, serving, room, buf),
             Role::Replying { refusal } => self.write_reply(state, handle, refusal, room, buf),
             Role::Child { job, slot } => self.write_child(state, handle, (job, slot), room, buf),
             Role::Holder {

@@ -58,14 +58,6 @@ enum Step {
     Over,
 }
 
-/// A frame of an answer that was encoded, and what follows from having written it.
-struct Written {
-    len: usize,
-    then: Serving,
-    /// The target of the job that has its outcome with this.
-    settled: Option<usize>,
-}
-
 impl Serving {
     fn new(author: UserId, since: u64, limit: u16) -> Self {
         Self {
@@ -257,7 +249,7 @@ impl<P: Plan> Exchange<P> {
         &mut self,
         state: &mut State<P>,
         handle: Handle,
-        serving: &Serving,
+        mut serving: Serving,
         room: usize,
         buf: &mut [u8],
     ) -> Option<usize> {
@@ -267,35 +259,36 @@ impl<P: Plan> Exchange<P> {
             }
             return Some(len);
         }
-        let written = match serving.step {
-            Step::Head => self.answer_head(state, serving, buf),
-            Step::Posts => self.answer_post(state, serving, buf),
-            Step::Done(outcome) => self.answer_done(state, serving, outcome, buf),
-            Step::Rest => self.answer_rest(state, serving, buf),
+        let mut settled = None;
+        let len = match serving.step {
+            Step::Head => self.answer_head(state, &mut serving, buf),
+            Step::Posts => self.answer_post(state, &mut serving, buf),
+            Step::Done(outcome) => self.answer_done(state, &mut serving, outcome, buf),
+            Step::Rest => self.answer_rest(state, &mut serving, &mut settled, buf),
             Step::Over => None,
         }?;
-        if written.len > room {
+        if len > room {
             return None;
         }
-        let mut then = written.then;
-        then.working = false;
-        if let (Some(at), Some(job)) = (written.settled, then.job) {
+        serving.working = false;
+        if let (Some(at), Some(job)) = (settled, serving.job) {
             self.settle_target(state, job, at);
         }
-        if let (Step::Over, Some(job)) = (then.step, then.job) {
+        if let (Step::Over, Some(job)) = (serving.step, serving.job) {
             self.drop_job(state, job);
-            then.job = None;
+            serving.job = None;
         }
-        self.set_serving(self.now, handle, then);
-        Some(written.len)
+        self.set_serving(self.now, handle, serving);
+        Some(len)
     }
 
+    /// Writes the head. This and the next four note in `serving` how it goes on.
     fn answer_head(
         &mut self,
         state: &mut State<P>,
-        serving: &Serving,
+        serving: &mut Serving,
         buf: &mut [u8],
-    ) -> Option<Written> {
+    ) -> Option<usize> {
         let (own, network) = (serving.author == state.me.user(), state.me.network());
         let (head, remaining_ms) = if own {
             let (me, people) = (&mut state.me, &state.people);
@@ -320,14 +313,9 @@ impl<P: Plan> Exchange<P> {
         }
         .encode(network, buf)?;
         let last = Record::decode(head).ok()?.payload::<Head<'_>>().ok()?.last;
-        let mut then = *serving;
-        then.next = self.first_post(state, serving, last);
-        then.step = self.step_at(state, &then, Ending::NothingNew);
-        Some(Written {
-            len,
-            then,
-            settled: None,
-        })
+        serving.next = self.first_post(state, serving, last);
+        serving.step = self.step_at(state, serving, Ending::NothingNew);
+        Some(len)
     }
 
     /// The newest post that an answer sends, given the head that it has sent.
@@ -359,9 +347,9 @@ impl<P: Plan> Exchange<P> {
     fn answer_post(
         &mut self,
         state: &mut State<P>,
-        serving: &Serving,
+        serving: &mut Serving,
         buf: &mut [u8],
-    ) -> Option<Written> {
+    ) -> Option<usize> {
         let own = serving.author == state.me.user();
         let fresh = own
             || state
@@ -373,101 +361,65 @@ impl<P: Plan> Exchange<P> {
             return self.answer_done(state, serving, Ending::Complete, buf);
         };
         let len = Frame::Post { post: post.bytes }.encode(state.me.network(), buf)?;
-        let mut then = *serving;
-        then.left -= 1;
-        then.next = post.older;
-        then.step = self.step_at(state, &then, Ending::Complete);
-        Some(Written {
-            len,
-            then,
-            settled: None,
-        })
+        serving.left -= 1;
+        serving.next = post.older;
+        serving.step = self.step_at(state, serving, Ending::Complete);
+        Some(len)
     }
 
     fn answer_done(
         &self,
         state: &State<P>,
-        serving: &Serving,
+        serving: &mut Serving,
         outcome: Ending,
         buf: &mut [u8],
-    ) -> Option<Written> {
+    ) -> Option<usize> {
+        serving.step = Step::Rest;
         let frame = Frame::Done {
             author: serving.author,
             outcome,
         };
-        let len = frame.encode(state.me.network(), buf)?;
-        let then = Serving {
-            step: Step::Rest,
-            ..*serving
-        };
-        Some(Written {
-            len,
-            then,
-            settled: None,
-        })
+        frame.encode(state.me.network(), buf)
     }
 
     fn answer_refused(
         &self,
         state: &State<P>,
-        serving: &Serving,
+        serving: &mut Serving,
         reason: Refusal,
         buf: &mut [u8],
-    ) -> Option<Written> {
+    ) -> Option<usize> {
+        serving.step = Step::Over;
         let frame = Frame::Refused { reason, head: &[] };
-        let len = frame.encode(state.me.network(), buf)?;
-        let then = Serving {
-            step: Step::Over,
-            ..*serving
-        };
-        Some(Written {
-            len,
-            then,
-            settled: None,
-        })
+        frame.encode(state.me.network(), buf)
     }
 
-    /// After the own posts: who was not reached, a sign of life, or the end.
-    fn answer_rest(&self, state: &State<P>, serving: &Serving, buf: &mut [u8]) -> Option<Written> {
+    /// After the own posts: who was not reached (`settled` says which target that was), a sign of life, or the end.
+    fn answer_rest(
+        &self,
+        state: &State<P>,
+        serving: &mut Serving,
+        settled: &mut Option<usize>,
+        buf: &mut [u8],
+    ) -> Option<usize> {
         if let Some(reason) = serving.refusal {
             return self.answer_refused(state, serving, reason, buf);
         }
-        let network = state.me.network();
         let job = serving.job.and_then(|job| self.tree.job(job));
-        if let Some((at, why)) = job.and_then(Job::next_failed) {
-            let author = job.and_then(|job| job.targets().get(at))?.user;
-            let len = Frame::Done {
-                author,
+        let frame = if let Some((at, why)) = job.and_then(Job::next_failed) {
+            *settled = Some(at);
+            Frame::Done {
+                author: job.and_then(|job| job.targets().get(at))?.user,
                 outcome: Ending::Unreached(why),
             }
-            .encode(network, buf)?;
-            return Some(Written {
-                len,
-                then: *serving,
-                settled: Some(at),
-            });
-        }
-        if job.is_none_or(Job::is_over) {
-            let len = Frame::End.encode(network, buf)?;
-            let then = Serving {
-                step: Step::Over,
-                ..*serving
-            };
-            return Some(Written {
-                len,
-                then,
-                settled: None,
-            });
-        }
-        let len = if serving.working {
-            Frame::Working.encode(network, buf)?
+        } else if job.is_none_or(Job::is_over) {
+            serving.step = Step::Over;
+            Frame::End
+        } else if serving.working {
+            Frame::Working
         } else {
             return None;
         };
-        Some(Written {
-            len,
-            then: *serving,
-            settled: None,
-        })
+        frame.encode(state.me.network(), buf)
     }
 }

@@ -12,7 +12,7 @@ use crate::addr::{PackedAddr, source_of};
 use crate::bounded::{Handle, Ring, Slab};
 use crate::output::{Busy, StreamId};
 use crate::plan::Plan;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 
 use super::Role;
 
@@ -86,7 +86,7 @@ pub struct Streams<P: Plan> {
     slab: Slab<Stream, P::Streams>,
     queue: Ring<Handle, P::StreamQueue>,
     /// No deadline is earlier than this.
-    wake: Option<Instant>,
+    wake: Deadline,
 }
 
 impl<P: Plan> Streams<P> {
@@ -94,7 +94,7 @@ impl<P: Plan> Streams<P> {
     pub const EMPTY: Self = Self {
         slab: Slab::EMPTY,
         queue: Ring::EMPTY,
-        wake: None,
+        wake: Deadline::NEVER,
     };
 
     /// Takes a stream that a peer opened.
@@ -144,18 +144,21 @@ impl<P: Plan> Streams<P> {
     fn insert(&mut self, stream: Stream) -> Result<Handle, Busy> {
         let deadline = stream.deadline();
         let handle = self.slab.insert(stream).map_err(|_| Busy)?;
-        self.wake = earliest(self.wake, Some(deadline));
+        self.wake.lower(deadline);
         Ok(handle)
     }
 
     /// The peer's stream that has been without a request for longest, at least [`YIELD_MS`].
     fn longest_idle(&self, now: Instant) -> Option<Handle> {
-        self.slab
-            .iter()
-            .filter(|(_, s)| s.incoming && s.state == State::Open && s.role == Role::Waiting)
-            .filter(|(_, s)| now.since_ms(s.moved) >= YIELD_MS)
-            .min_by_key(|(_, s)| s.moved)
-            .map(|(handle, _)| handle)
+        let mut longest: Option<(Handle, Instant)> = None;
+        for (handle, s) in self.slab.iter() {
+            let idle = s.incoming && s.state == State::Open && s.role == Role::Waiting;
+            let longer = longest.is_none_or(|(_, moved)| s.moved < moved);
+            if idle && longer && now.since_ms(s.moved) >= YIELD_MS {
+                longest = Some((handle, s.moved));
+            }
+        }
+        longest.map(|(handle, _)| handle)
     }
 
     /// The host has opened a planned stream; false for any other.
@@ -222,7 +225,7 @@ impl<P: Plan> Streams<P> {
     pub fn moved(&mut self, now: Instant, handle: Handle) {
         if let Some(stream) = self.slab.get_mut(handle) {
             (stream.moved, stream.begun) = (now, true);
-            self.wake = earliest(self.wake, Some(stream.deadline()));
+            self.wake.lower(stream.deadline());
         }
     }
 
@@ -313,23 +316,23 @@ impl<P: Plan> Streams<P> {
     /// Finds a stream that did not move in time; false in the pair: it never opened. Close it.
     #[must_use]
     pub fn overdue(&mut self, now: Instant) -> Option<(Handle, bool)> {
-        if self.wake.is_none_or(|wake| wake > now) {
+        if !self.wake.is_due(now) {
             return None;
         }
-        self.wake = None;
+        self.wake = Deadline::NEVER;
         let mut due = None;
         for (handle, stream) in self.slab.iter().filter(|(_, s)| s.state != State::Closing) {
             if stream.deadline() <= now && due.is_none() {
                 due = Some((handle, stream.state == State::Open));
             }
-            self.wake = earliest(self.wake, Some(stream.deadline()));
+            self.wake.lower(stream.deadline());
         }
         due
     }
 
     /// When [`overdue`](Self::overdue) is next worth a call. May be too early.
     #[must_use]
-    pub const fn next_deadline(&self) -> Option<Instant> {
+    pub const fn next_deadline(&self) -> Deadline {
         self.wake
     }
 
@@ -471,12 +474,15 @@ mod tests {
         let mut streams = Streams::<Board>::EMPTY;
         let silent = streams.accept(T0, peer(1)).unwrap();
         let never = streams.open(T0, peer(2).into(), Role::Waiting).unwrap();
-        assert_eq!(streams.next_deadline(), Some(T0.after_ms(OPEN_MS)));
+        assert_eq!(streams.next_deadline().get(), Some(T0.after_ms(OPEN_MS)));
         assert_eq!(streams.overdue(T0.after_ms(OPEN_MS - 1)), None);
         assert_eq!(streams.overdue(T0.after_ms(OPEN_MS)), Some((never, false)));
         streams.close(never);
         assert_eq!(streams.overdue(T0.after_ms(OPEN_MS)), None);
-        assert_eq!(streams.next_deadline(), Some(T0.after_ms(FIRST_FRAME_MS)));
+        assert_eq!(
+            streams.next_deadline().get(),
+            Some(T0.after_ms(FIRST_FRAME_MS))
+        );
         assert_eq!(
             streams.overdue(T0.after_ms(FIRST_FRAME_MS)),
             Some((silent, true))

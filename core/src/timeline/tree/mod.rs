@@ -22,7 +22,7 @@ use crate::config::FANOUT_MAX;
 use crate::id::UserId;
 use crate::plan::Plan;
 use crate::rules::Rule;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::frame::{self, Ending, Frame, Get, Unreached};
 use crate::wire::post::Post;
 use crate::wire::record::{Kind, Record};
@@ -54,7 +54,7 @@ pub struct Tree<P: Plan> {
     /// A job may have somebody to call.
     restless: bool,
     /// No job has anything to do for time alone before this.
-    wake: Option<Instant>,
+    wake: Deadline,
 }
 
 impl<P: Plan> Tree<P> {
@@ -64,7 +64,7 @@ impl<P: Plan> Tree<P> {
         seen: SeenRequests::EMPTY,
         transit: Transit::EMPTY,
         restless: false,
-        wake: None,
+        wake: Deadline::NEVER,
     };
 
     /// A job.
@@ -84,7 +84,7 @@ impl<P: Plan> Tree<P> {
     pub fn insert(&mut self, now: Instant, job: Job<P>) -> Option<Handle> {
         let wake = job.deadline.min(now.after_ms(WORKING_MS));
         let handle = self.jobs.insert(job).ok()?;
-        self.wake = earliest(self.wake, Some(wake));
+        self.wake.lower(wake);
         self.restless = true;
         Some(handle)
     }
@@ -98,7 +98,7 @@ impl<P: Plan> Tree<P> {
 
     /// When [`Exchange::handle_timeout`] is next worth a call. May be too early.
     #[must_use]
-    pub const fn next_deadline(&self) -> Option<Instant> {
+    pub const fn next_deadline(&self) -> Deadline {
         self.wake
     }
 
@@ -548,10 +548,10 @@ impl<P: Plan> Exchange<P> {
 
     /// Shows signs of life, and ends jobs whose time is up. A read's job is ended by the read.
     pub(super) fn tree_timeout(&mut self, now: Instant, state: &mut State<P>) {
-        if self.tree.wake.is_none_or(|wake| wake > now) {
+        if !self.tree.wake.is_due(now) {
             return;
         }
-        self.tree.wake = None;
+        self.tree.wake = Deadline::NEVER;
         for index in 0..self.tree.jobs.slots() {
             let Some((handle, job)) = self.tree.jobs.at_mut(index) else {
                 continue;
@@ -576,7 +576,7 @@ impl<P: Plan> Exchange<P> {
                 }
                 wake = wake.min(due);
             }
-            self.tree.wake = earliest(self.tree.wake, Some(wake));
+            self.tree.wake.lower(wake);
         }
     }
 }

@@ -128,12 +128,14 @@ impl<P: Plan> Exchange<P> {
 
     /// Whether there are a job and targets to spare for somebody else's read. One job is kept for the own reads.
     fn room_to_relay(&self, get: &Get<'_>) -> Result<(), (Refusal, Rule)> {
-        let relayed = |job: &&Job<P>| matches!(job.up, Up::Stream(_));
-        let jobs = || self.tree.jobs.iter().map(|(_, job)| job).filter(relayed);
-        let same = jobs()
-            .filter(|job| job.request.reader == get.reader)
-            .count();
-        let room = jobs().count() + 1 < self.tree.jobs.capacity()
+        let (mut relayed, mut same) = (0, 0);
+        for (_, job) in self.tree.jobs.iter() {
+            if matches!(job.up, Up::Stream(_)) {
+                relayed += 1;
+                same += usize::from(job.request.reader == get.reader);
+            }
+        }
+        let room = relayed + 1 < self.tree.jobs.capacity()
             && get.targets <= SHARE_MAX
             && usize::from(get.targets) <= P::Targets::CAPACITY;
         if room && same < JOBS_PER_READER {
