@@ -427,7 +427,8 @@ impl<P: Plan> Dht<P> {
 
     /// Goes through the records of the window as a peer is told them: grouped by location. `tell` learns whether a
     /// group begins.
-    fn each_told(&self, mut tell: impl FnMut(bool, &Key, &Held<'_>)) {
+    #[inline(never)] // Once for both that go through them.
+    fn each_told(&self, tell: &mut dyn FnMut(bool, &Key, &Held<'_>)) {
         let repair = &self.repair;
         for place in 0..WINDOW {
             let slot = repair.start() + place;
@@ -457,7 +458,7 @@ impl<P: Plan> Dht<P> {
             return None;
         }
         let (mut len, mut count_at) = (0, 0);
-        self.each_told(|begins, location, held| {
+        self.each_told(&mut |begins, location, held| {
             let Some(digest) = digest_of::<P>(held) else {
                 return;
             };
@@ -489,7 +490,7 @@ impl<P: Plan> Dht<P> {
         }
         // Should the store have changed meanwhile, the wrong ones may be put: then they are held there already.
         let (mut wanted, mut held_there, mut n) = (0, 0, 0);
-        self.each_told(|_, location, held| {
+        self.each_told(&mut |_, location, held| {
             let bit = self.repair.bit(held.id.slot());
             let is_in = |bits: u64| bits.checked_shr(n).is_some_and(|bits| bits & 1 == 1);
             if is_in(lacks) {

@@ -282,7 +282,7 @@ impl<P: Plan> Dht<P> {
         }
         match (pending.tag, &datagram.body) {
             (Tag::Probe, Body::Pong { .. }) => {}
-            (Tag::Neighbours, Body::Found { contacts, .. }) => {
+            (Tag::Neighbours, Body::Found { contacts, .. }) if P::Overlay::RING => {
                 self.on_neighbours(contact, contacts);
             }
             (Tag::Bootstrap, Body::Pong { .. }) => self.on_bootstrap(contact),

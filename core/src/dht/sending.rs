@@ -8,6 +8,7 @@ use core::net::SocketAddr;
 use crate::bounded::{Blobs, Handle};
 use crate::id::Key;
 use crate::lookup::Lookup;
+use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::rpc::{Pending, Tag};
 use crate::wire::PING_LEN;
@@ -62,7 +63,7 @@ impl<P: Plan> Dht<P> {
         let body = match pending.tag {
             Tag::Probe | Tag::Bootstrap | Tag::Validate { .. } => ping(false),
             Tag::Bye { .. } => ping(true),
-            Tag::Neighbours => Body::FindNode {
+            Tag::Neighbours if P::Overlay::RING => Body::FindNode {
                 target: self.own_key(),
             },
             Tag::Ask { visit } => {
@@ -124,7 +125,7 @@ impl<P: Plan> Dht<P> {
             Tag::Have => Body::Have {
                 told: self.write_told(&mut told)?,
             },
-            Tag::Cache { copy } => self.copy_to_leave(copy).filter(|_| Self::CACHES)?,
+            Tag::Cache { copy } if Self::CACHES => self.copy_to_leave(copy)?,
             Tag::HandOver { record } | Tag::Repair { record } => {
                 let held = self.records.get(self.now, record)?;
                 Body::Put {
@@ -135,6 +136,8 @@ impl<P: Plan> Dht<P> {
                     record: held.bytes,
                 }
             }
+            // This plan makes none.
+            Tag::Neighbours | Tag::Cache { .. } => return None,
         };
         let (transaction, token) = (pending.transaction, pending.peer.token);
         Datagram {

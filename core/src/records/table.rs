@@ -87,8 +87,8 @@ impl<P: Plan> Table<P> {
     /// Computes where the record in a slot is held.
     pub(super) fn location(&self, slot: usize) -> Option<Key> {
         let entry = self.entry(slot)?;
-        let record = self.record(slot)?;
-        Some(record.key.shard::<P::Crypto>(&record.author, entry.depth()))
+        let (key, author) = Record::place(self.bytes.get(self.id(slot)?)?).ok()?;
+        Some(key.shard::<P::Crypto>(&author, entry.depth()))
     }
 
     pub(super) fn place(&self, location: &Key) -> Place {
