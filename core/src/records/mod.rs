@@ -180,6 +180,36 @@ pub struct Records<P: Plan> {
     table: Table<P>,
 }
 
+/// The records of a location, see [`Records::read`].
+pub struct Reading<'s, P: Plan> {
+    records: &'s Records<P>,
+    now: Instant,
+    /// The slot to look at next.
+    next: Option<usize>,
+    kinds: Kinds,
+    /// How many more are not shown.
+    skip: u16,
+}
+
+impl<'s, P: Plan> Iterator for Reading<'s, P> {
+    type Item = Held<'s>;
+
+    #[inline(never)] // Called from many places: shorter on a board.
+    fn next(&mut self) -> Option<Held<'s>> {
+        while let Some(slot) = self.next {
+            self.next = self.records.table.after(slot);
+            let held = self.records.at(self.now, slot);
+            if let Some(held) = held.filter(|held| self.kinds.contains(held.kind)) {
+                if self.skip == 0 {
+                    return Some(held);
+                }
+                self.skip -= 1;
+            }
+        }
+        None
+    }
+}
+
 impl<P: Plan> Records<P> {
     /// A store without records. It works, but only [`Records::start`] makes it safe from chosen collisions.
     pub const EMPTY: Self = {
@@ -251,12 +281,14 @@ impl<P: Plan> Records<P> {
         location: &Key,
         kinds: Kinds,
         after: u16,
-    ) -> impl Iterator<Item = Held<'s>> + use<'s, P> {
-        self.table
-            .chain(&self.table.place(location))
-            .filter_map(move |slot| self.at(now, slot))
-            .filter(move |held| kinds.contains(held.kind))
-            .skip(usize::from(after))
+    ) -> Reading<'s, P> {
+        Reading {
+            records: self,
+            now,
+            next: self.table.head(&self.table.place(location)),
+            kinds,
+            skip: after,
+        }
     }
 
     /// Tells whether a location is, or was, full, so that records of its key lie one level deeper too.

@@ -110,7 +110,12 @@ impl<P: Plan> Table<P> {
 
     /// Walks over the slots of a place, in the order in which the records came.
     pub(super) fn chain(&self, place: &Place) -> impl Iterator<Item = usize> + use<'_, P> {
-        iter::successors(self.head(place), |&slot| self.entry(slot)?.next(slot))
+        iter::successors(self.head(place), |&slot| self.after(slot))
+    }
+
+    /// The slot behind this one in the chain of their place.
+    pub(super) fn after(&self, slot: usize) -> Option<usize> {
+        self.entry(slot)?.next(slot)
     }
 
     /// Whether the record in a slot of its location is the one that `record` would replace.
