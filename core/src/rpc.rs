@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::records::RecordId;
 use crate::rng::Rng;
 use crate::rules::Rule;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::datagram::{NO_TOKEN, Token, Transaction};
 
 /// Shortest adaptive time-out in ms.
@@ -304,7 +304,7 @@ pub struct Rpc<P: Plan> {
     /// The oldest first.
     unreached: P::Unreached,
     /// No later than the first time-out.
-    wake: Option<Instant>,
+    wake: Deadline,
     /// Over all peers: what to expect of one that was never asked.
     usual: Rtt,
 }
@@ -321,7 +321,7 @@ impl<P: Plan> Rpc<P> {
             index: P::RequestIndex::EMPTY,
             outgoing: Ring::EMPTY,
             unreached: P::Unreached::EMPTY,
-            wake: None,
+            wake: Deadline::NEVER,
             usual: Rtt::UNKNOWN,
         }
     };
@@ -413,7 +413,7 @@ impl<P: Plan> Rpc<P> {
         };
         self.index
             .insert(u64::from_be_bytes(transaction), handle.index(), rehash);
-        self.wake = earliest(self.wake, Some(deadline));
+        self.wake.lower(deadline);
         Ok(())
     }
 
@@ -520,14 +520,14 @@ impl<P: Plan> Rpc<P> {
 
     /// No later than the next time-out.
     #[must_use]
-    pub const fn wake(&self) -> Option<Instant> {
+    pub const fn wake(&self) -> Deadline {
         self.wake
     }
 
     /// Takes the next request that timed out by `now`, from slot `*from` on, which it moves. Call it
     /// from slot 0 until it returns `None`; after that [`wake`](Self::wake) is later than `now`.
     pub fn pop_expired(&mut self, now: Instant, from: &mut usize) -> Option<Expired> {
-        if self.wake.is_none_or(|wake| now < wake) {
+        if !self.wake.is_due(now) {
             return None;
         }
         while *from < self.pending.slots() {
@@ -563,9 +563,10 @@ impl<P: Plan> Rpc<P> {
                 return self.pending.get(handle).copied().map(Expired::Late);
             }
         }
-        self.wake = self.pending.iter().fold(None, |soonest, (_, pending)| {
-            earliest(soonest, Some(pending.deadline))
-        });
+        self.wake = Deadline::NEVER;
+        for (_, pending) in self.pending.iter() {
+            self.wake.lower(pending.deadline);
+        }
         None
     }
 

@@ -88,6 +88,73 @@ impl Instant {
     }
 }
 
+/// When something is due: at an instant, or never. All zero is never.
+///
+/// Half as long as an `Option<Instant>`, which a 32-bit board hands over in memory, not in registers.
+///
+/// ```
+/// use strandline_core::time::{Deadline, Instant};
+///
+/// let due = Deadline::at(Instant::from_ms(5));
+/// assert!(!due.is_due(Instant::from_ms(4)) && due.is_due(Instant::from_ms(5)));
+/// assert_eq!(due.or(Deadline::NEVER), due);
+/// assert_eq!(Deadline::NEVER.get(), None);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadline {
+    /// A microsecond more than the instant; 0 for none. The last instant of all counts as the one before.
+    after_us: u64,
+}
+
+impl Deadline {
+    /// No deadline.
+    pub const NEVER: Self = Self { after_us: 0 };
+
+    /// Makes the deadline `at`.
+    pub const fn at(at: Instant) -> Self {
+        Self {
+            after_us: at.0.saturating_add(1),
+        }
+    }
+
+    /// Returns the instant, `None` if there is none.
+    pub const fn get(self) -> Option<Instant> {
+        match self.after_us.checked_sub(1) {
+            Some(us) => Some(Instant(us)),
+            None => None,
+        }
+    }
+
+    /// Tells whether there is no deadline.
+    pub const fn is_never(self) -> bool {
+        self.after_us == 0
+    }
+
+    /// Tells whether it is due by `now`.
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
+    pub const fn is_due(self, now: Instant) -> bool {
+        !self.is_never() && self.after_us - 1 <= now.0
+    }
+
+    /// Returns the earlier of two.
+    #[must_use]
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
+    pub const fn or(self, other: Self) -> Self {
+        // "Never" wraps around to be the last of all.
+        if self.after_us.wrapping_sub(1) <= other.after_us.wrapping_sub(1) {
+            self
+        } else {
+            other
+        }
+    }
+
+    /// Sees to it that it is no later than `at`.
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
+    pub const fn lower(&mut self, at: Instant) {
+        *self = self.or(Self::at(at));
+    }
+}
+
 /// Returns the earlier of two deadlines, where `None` means "no deadline".
 ///
 /// `Option::min` would be wrong here: it takes `None` for the smallest value and so loses the timer.
@@ -110,7 +177,7 @@ pub const fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant>
 
 #[cfg(test)]
 mod tests {
-    use super::{Instant, earliest};
+    use super::{Deadline, Instant, earliest};
 
     const LAST: Instant = Instant::from_us(u64::MAX);
 
@@ -141,6 +208,24 @@ mod tests {
         assert_eq!(late.since_ms(early), 2);
         assert_eq!(early.since_us(late), 0);
         assert_eq!(early.since_ms(late), 0);
+    }
+
+    #[test]
+    fn a_deadline_is_due_from_its_instant_on_and_never_is_not() {
+        let (zero, soon) = (Deadline::at(Instant::ZERO), Instant::from_us(5));
+        assert!(zero.is_due(Instant::ZERO) && !Deadline::NEVER.is_due(LAST));
+        assert!(!Deadline::at(soon).is_due(Instant::from_us(4)));
+        assert!(Deadline::at(soon).is_due(soon) && Deadline::at(LAST).is_due(LAST));
+        assert_eq!(zero.get(), Some(Instant::ZERO));
+        assert_eq!(Deadline::at(soon).get(), Some(soon));
+        assert_eq!(Deadline::NEVER.get(), None);
+        let mut due = Deadline::NEVER;
+        for at in [soon, LAST] {
+            due.lower(at);
+            assert_eq!(due, Deadline::at(soon));
+        }
+        assert_eq!(Deadline::NEVER.or(zero).or(due), zero);
+        assert!(Deadline::NEVER.or(Deadline::NEVER).is_never());
     }
 
     #[test]

@@ -496,13 +496,18 @@ impl<P: Plan<Crypto = Toy>> Holder<P> {
 
     /// Sweeps at every deadline up to `now`.
     fn sweep_until(&mut self, now: Instant) {
-        while let Some(at) = self.records.next_deadline().filter(|&at| at <= now) {
+        while let Some(at) = self.records.next_deadline().get().filter(|&at| at <= now) {
             let told = &mut self.told;
             self.records.handle_timeout(at, |key| {
                 let lost = told.iter().position(|told| *told == key).unwrap();
                 told.swap_remove(lost);
             });
-            assert!(self.records.next_deadline().is_none_or(|next| next > at));
+            assert!(
+                self.records
+                    .next_deadline()
+                    .get()
+                    .is_none_or(|next| next > at)
+            );
         }
     }
 

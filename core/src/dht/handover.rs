@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::records::Held;
 use crate::rpc::{Peer, Repeat, Tag};
 use crate::rules::Rule;
-use crate::time::Instant;
+use crate::time::Deadline;
 use crate::wire::datagram::Contact;
 use crate::wire::record::Record;
 
@@ -46,7 +46,7 @@ pub(super) struct HandOver<P: Plan> {
     /// The next slot of the store.
     slot: usize,
     under_way: u8,
-    step: Option<Instant>,
+    step: Deadline,
     plan: PhantomData<fn() -> P>,
 }
 
@@ -56,11 +56,11 @@ impl<P: Plan> HandOver<P> {
         walk: Walk::Idle,
         slot: 0,
         under_way: 0,
-        step: None,
+        step: Deadline::NEVER,
         plan: PhantomData,
     };
 
-    pub(super) const fn next_deadline(&self) -> Option<Instant> {
+    pub(super) const fn next_deadline(&self) -> Deadline {
         self.step
     }
 
@@ -85,8 +85,8 @@ impl<P: Plan> Dht<P> {
             self.dropped.count(Rule::Full);
             self.repair_soon();
         }
-        if self.handover.step.is_none() && self.handover.under_way < AT_ONCE {
-            self.handover.step = Some(self.now.after_ms(STEP_PAUSE_MS));
+        if self.handover.step.is_never() && self.handover.under_way < AT_ONCE {
+            self.handover.step = Deadline::at(self.now.after_ms(STEP_PAUSE_MS));
         }
     }
 
@@ -99,7 +99,7 @@ impl<P: Plan> Dht<P> {
 
     /// Does a step of the walk, if it is due.
     pub(super) fn hand_over_slice(&mut self) {
-        if self.handover.step.is_some_and(|at| at <= self.now) {
+        if self.handover.step.is_due(self.now) {
             self.hand_over_step();
         }
     }
@@ -107,13 +107,13 @@ impl<P: Plan> Dht<P> {
     /// A record was handed over, or could not be.
     pub(super) fn on_handed_over(&mut self) {
         self.handover.under_way = self.handover.under_way.saturating_sub(1);
-        if self.handover.step.is_none() {
+        if self.handover.step.is_never() {
             self.hand_over_step();
         }
     }
 
     fn hand_over_step(&mut self) {
-        self.handover.step = None;
+        self.handover.step = Deadline::NEVER;
         for _ in 0..STEP_RECORDS {
             if self.handover.under_way >= AT_ONCE {
                 // An answer goes on with it.
@@ -144,7 +144,7 @@ impl<P: Plan> Dht<P> {
             self.handover.slot += 1;
             self.handover.under_way += 1;
         }
-        self.handover.step = Some(self.now.after_ms(STEP_PAUSE_MS));
+        self.handover.step = Deadline::at(self.now.after_ms(STEP_PAUSE_MS));
     }
 
     /// The walk under way, or the next newcomer's.

@@ -9,7 +9,7 @@ use crate::id::{ID_BYTES, Key, NodeId, UserId};
 use crate::output::{Busy, Recipient};
 use crate::overlay::Overlay;
 use crate::plan::Plan;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::record::{Kind, Kinds, Signed};
 use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX};
 
@@ -405,7 +405,7 @@ impl<P: Plan> Dht<P> {
             job,
         };
         let handle = self.ops.insert(op).map_err(|_| Busy)?;
-        self.ops_wake = earliest(self.ops_wake, Some(deadline));
+        self.ops_wake.lower(deadline);
         self.waiting |= waits;
         if let Some(first) = same {
             self.share(first, handle);
@@ -516,7 +516,7 @@ impl<P: Plan> Dht<P> {
 
     /// Ends the operations whose time is over, with what they have.
     pub(super) fn expire_ops(&mut self) {
-        if self.ops_wake.is_none_or(|wake| self.now < wake) {
+        if !self.ops_wake.is_due(self.now) {
             return;
         }
         for at in 0..self.ops.slots() {
@@ -534,13 +534,12 @@ impl<P: Plan> Dht<P> {
                 self.finish(handle, result);
             }
         }
-        self.ops_wake = self
-            .ops
-            .iter()
-            .filter(|(_, op)| !matches!(op.job, Job::Done(_)))
-            .fold(None, |soonest, (_, op)| {
-                earliest(soonest, Some(op.deadline))
-            });
+        self.ops_wake = Deadline::NEVER;
+        for (_, op) in self.ops.iter() {
+            if !matches!(op.job, Job::Done(_)) {
+                self.ops_wake.lower(op.deadline);
+            }
+        }
     }
 
     /// What an operation has when its time is over.

@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::records::{Held, Offer, RecordId};
 use crate::rpc::{Repeat, Tag};
 use crate::rules::Rule;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::datagram::{Contact, DIGEST_LEN, HAVE_ROOM, LOCATION_LEN, PutOutcome};
 use crate::wire::record::{Kinds, Record};
 
@@ -109,7 +109,7 @@ pub(super) struct Repair {
     /// Records of the window that one of the nearest holds, and this node should not any more.
     held_there: u64,
     /// The next step, or the beginning of the next round.
-    due: Option<Instant>,
+    due: Deadline,
     /// A round that begins sooner is not about every record.
     full: Instant,
     /// A changed neighbourhood begins no round before this.
@@ -140,12 +140,12 @@ impl Repair {
         place: 0,
         records: 0,
         held_there: 0,
-        due: None,
+        due: Deadline::NEVER,
         full: Instant::ZERO,
         rested: Instant::ZERO,
     };
 
-    pub(super) const fn next_deadline(&self) -> Option<Instant> {
+    pub(super) const fn next_deadline(&self) -> Deadline {
         self.due
     }
 
@@ -200,7 +200,7 @@ impl<P: Plan> Dht<P> {
     /// The contacts changed: a neighbour that vanished, or several newcomers, bring the next round on.
     pub(super) fn repair_after(&mut self, change: &Change) {
         if let Some(contact) = change.added {
-            if self.repair.phase == Phase::Idle && self.repair.due.is_none() {
+            if self.repair.phase == Phase::Idle && self.repair.due.is_never() {
                 self.schedule_round();
             }
             self.count_change(&contact.addr);
@@ -237,31 +237,31 @@ impl<P: Plan> Dht<P> {
         if self.repair.phase == Phase::Idle {
             let pause_ms = self.rng.jitter(SOON_MS, SOON_JITTER_PERCENT);
             let soon = self.now.max(self.repair.rested).after_ms(pause_ms);
-            self.repair.due = earliest(self.repair.due, Some(soon));
+            self.repair.due.lower(soon);
         }
     }
 
     /// A newcomer was handed what it should hold: perhaps it took this node's place.
     pub(super) fn let_go_soon(&mut self) {
-        if P::LETS_GO_SOON && self.repair.phase == Phase::Idle && self.repair.due.is_some() {
+        if P::LETS_GO_SOON && self.repair.phase == Phase::Idle && !self.repair.due.is_never() {
             let pause_ms = self.rng.jitter(LET_GO_MS, SOON_JITTER_PERCENT);
             let soon = self.now.after_ms(pause_ms);
-            self.repair.due = earliest(self.repair.due, Some(soon));
+            self.repair.due.lower(soon);
         }
     }
 
     fn schedule_round(&mut self) {
         let pause_ms = self.rng.jitter(ROUND_MS, ROUND_JITTER_PERCENT);
         let due = self.now.after_ms(pause_ms);
-        (self.repair.full, self.repair.due) = (due, Some(due));
+        (self.repair.full, self.repair.due) = (due, Deadline::at(due));
     }
 
     /// Does a step of the round, or begins one, if that is due.
     pub(super) fn repair_slice(&mut self) {
-        if self.repair.due.is_none_or(|at| self.now < at) {
+        if !self.repair.due.is_due(self.now) {
             return;
         }
-        self.repair.due = None;
+        self.repair.due = Deadline::NEVER;
         match self.repair.phase {
             Phase::Idle if self.overlay.entries().is_empty() => {} // The first contact schedules the next.
             Phase::Idle => {
@@ -281,7 +281,7 @@ impl<P: Plan> Dht<P> {
             self.repair.rested = self.now.after_ms(REST_MS);
         }
         if P::LETS_GO_SOON && self.repair.scope <= Scope::Gaps {
-            self.repair.due = Some(self.repair.full.max(self.now.after_ms(PAUSE_MS)));
+            self.repair.due = Deadline::at(self.repair.full.max(self.now.after_ms(PAUSE_MS)));
         } else {
             self.schedule_round();
         }
@@ -291,7 +291,7 @@ impl<P: Plan> Dht<P> {
     }
 
     fn repair_later(&mut self) {
-        self.repair.due = Some(self.now.after_ms(PAUSE_MS));
+        self.repair.due = Deadline::at(self.now.after_ms(PAUSE_MS));
     }
 
     /// Finds the next peer of the window, and tells it what is held. Most of the room for requests stays with those
@@ -568,7 +568,7 @@ impl<P: Plan> Dht<P> {
             None => self.repair.records = 0,
             Some(PutOutcome::Stored | PutOutcome::Older { .. } | PutOutcome::Refused) => {}
         }
-        if self.repair.phase == Phase::Giving && self.repair.due.is_none() {
+        if self.repair.phase == Phase::Giving && self.repair.due.is_never() {
             self.give();
         }
     }

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::id::{Key, SHARD_DEPTH_MAX};
 use crate::plan::Plan;
 use crate::rules::Rule;
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 use crate::wire::NetworkId;
 use crate::wire::record::{Kind, Record};
 
@@ -238,9 +238,9 @@ impl<P: Plan> Records<P> {
         };
         let id = slot.and_then(|slot| self.table.id(slot));
         let id = id.ok_or(PutError::NoRoom)?;
-        self.wake = earliest(self.wake, Some(expires));
+        self.wake.lower(expires);
         if self.sweep_slot > 0 {
-            self.passed = earliest(self.passed, Some(expires));
+            self.passed.lower(expires);
         }
         if offer.spilled {
             self.table.mark_spilled(place);

@@ -24,7 +24,7 @@ use crate::crypto::Crypto;
 use crate::id::{Distance, Key, NodeId};
 use crate::rng::Rng;
 use crate::rpc::Rtt;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::datagram::{Contact, NO_TOKEN, Token};
 
 #[cfg(feature = "alloc")]
@@ -71,7 +71,7 @@ impl Timer {
 #[derive(Clone, Debug)]
 #[repr(C)] // The large last: a board reaches the first fields with short instructions.
 pub struct Kademlia<L, S, F, G = Plain, W = Usual> {
-    timers: [Option<Instant>; Timer::ALL.len()],
+    timers: [Deadline; Timer::ALL.len()],
     own: NodeId,
     /// What is looked up next: 0 for the own id, else one more than the bucket.
     cursor: u8,
@@ -107,7 +107,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Overla
             guide: G::EMPTY,
             spares: S::EMPTY,
             silent: F::EMPTY,
-            timers: [None; Timer::ALL.len()],
+            timers: [Deadline::NEVER; Timer::ALL.len()],
             cursor: 0,
             filling: false,
             neighbours_changed: false,
@@ -314,19 +314,15 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Overla
         }
     }
 
-    fn next_upkeep(&self) -> Option<Instant> {
-        self.timers
-            .iter()
-            .fold(None, |soonest, &timer| earliest(soonest, timer))
+    fn next_upkeep(&self) -> Deadline {
+        let timers = self.timers.iter().copied();
+        timers.fold(Deadline::NEVER, Deadline::or)
     }
 
     fn upkeep<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
         let due = Timer::ALL.into_iter().find(|&timer| {
-            self.timers
-                .get(timer as usize)
-                .copied()
-                .flatten()
-                .is_some_and(|at| at <= now)
+            let at = self.timers.get(timer as usize);
+            at.is_some_and(|at| at.is_due(now))
         });
         match due {
             Some(Timer::Refresh) => self.refresh_next(now, rng),
@@ -419,9 +415,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademl
         }
         self.neighbours_changed |= self.may_be_near(entry.bucket);
         for (timer, ms) in [(Timer::Refresh, REFRESH_MS), (Timer::Check, CHECK_MS)] {
-            if self.timers.get(timer as usize).is_some_and(Option::is_none) {
-                self.set(timer, now.after_ms(ms));
-            }
+            self.set_unless_set(timer, now.after_ms(ms));
         }
     }
 
@@ -543,13 +537,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademl
             contact,
             since_s: seconds(now),
         });
-        if self
-            .timers
-            .get(Timer::Probe as usize)
-            .is_some_and(Option::is_none)
-        {
-            self.set(Timer::Probe, now.after_ms(PROBE_MS));
-        }
+        self.set_unless_set(Timer::Probe, now.after_ms(PROBE_MS));
     }
 
     /// A contact is back: perhaps the network healed, so the others are asked soon.
