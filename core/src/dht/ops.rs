@@ -420,12 +420,14 @@ impl<P: Plan> Dht<P> {
             return false;
         }
         let age = self.serial;
-        let longest = self
-            .ops
-            .iter()
-            .filter(|(_, op)| op.waits)
-            .max_by_key(|(_, op)| age.wrapping_sub(op.serial))
-            .map(|(handle, _)| handle);
+        let mut longest = None;
+        let mut waited = 0;
+        for (handle, op) in self.ops.iter() {
+            // As long as another: the later one goes first.
+            if op.waits && age.wrapping_sub(op.serial) >= waited {
+                (longest, waited) = (Some(handle), age.wrapping_sub(op.serial));
+            }
+        }
         self.waiting = longest.is_some();
         longest.is_some_and(|op| self.start_visit(op))
     }

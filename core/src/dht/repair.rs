@@ -605,17 +605,17 @@ impl<P: Plan> Dht<P> {
         from: &Contact,
     ) -> Option<Offer<'r>> {
         let held = self.records.get(self.now, record)?;
-        let newer = Record::decode(held.bytes).and_then(|own| {
-            let theirs = Record::decode(theirs)?;
-            let newer = theirs.key == own.key
-                && theirs.slot() == own.slot()
-                && theirs.sequence > own.sequence;
-            newer.then_some(theirs).ok_or(Rule::Older)
-        });
-        let theirs = match newer {
-            Ok(theirs) => theirs,
-            Err(rule) => {
-                self.dropped.count(rule);
+        let own = Record::decode(held.bytes).ok()?;
+        let theirs = match Record::decode(theirs) {
+            Ok(theirs)
+                if theirs.key == own.key
+                    && theirs.slot() == own.slot()
+                    && theirs.sequence > own.sequence =>
+            {
+                theirs
+            }
+            wrong => {
+                self.dropped.count(wrong.err().unwrap_or(Rule::Older));
                 return None;
             }
         };

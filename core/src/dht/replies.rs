@@ -64,19 +64,31 @@ impl<'d> Found<'d> {
             // A datagram holds a few copies: walking over those taken costs less than keeping the place.
             let copy = RecordCopy::iter(self.copies).nth(self.taken)?;
             self.taken += 1;
-            match self.check(dht, &copy) {
-                Ok(verified) => return Some(verified),
-                Err(rule) => dht.dropped.count(rule),
-            }
+            let rule = match Record::decode(copy.record) {
+                Ok(record) => match self.check(dht, &copy, &record) {
+                    Ok(remaining_ms) => {
+                        return Some(Verified {
+                            record,
+                            remaining_ms,
+                            age_ms: copy.age_ms.min(AGE_MAX_MS),
+                            holder: self.holder,
+                        });
+                    }
+                    Err(rule) => rule,
+                },
+                Err(rule) => rule,
+            };
+            dht.dropped.count(rule);
         }
     }
 
+    /// Checks all about a record, and counts it; what is left of its lifetime, in ms.
     fn check<P: Plan>(
         &self,
         dht: &mut Dht<P>,
         copy: &RecordCopy<'d>,
-    ) -> Result<Verified<'d>, Rule> {
-        let record = Record::decode(copy.record)?;
+        record: &Record<'d>,
+    ) -> Result<u64, Rule> {
         if !self.kinds.contains(record.kind) {
             return Err(Rule::Kind);
         }
@@ -89,16 +101,10 @@ impl<'d> Found<'d> {
         let told_ms = copy
             .remaining_ms
             .saturating_sub(dht.now.since_ms(self.sent));
-        let remaining_ms = remaining_ms(dht.now, &dht.clock, &record, told_ms)?;
-        dht.verify(self.visit, &record)?;
+        let remaining_ms = remaining_ms(dht.now, &dht.clock, record, told_ms)?;
+        dht.verify(self.visit, record)?;
         dht.count_record(self.op.handle());
-        let age_ms = copy.age_ms.min(AGE_MAX_MS);
-        Ok(Verified {
-            record,
-            remaining_ms,
-            age_ms,
-            holder: self.holder,
-        })
+        Ok(remaining_ms)
     }
 }
 

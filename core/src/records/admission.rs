@@ -103,7 +103,7 @@ impl<P: Plan> Records<P> {
     /// Compares a newcomer with the record that it would replace: the id of that one if the bytes are the same,
     /// `None` if the newcomer is newer.
     fn compare(&self, slot: usize, record: &Record<'_>) -> Result<Option<RecordId>, PutError> {
-        let Some((held, id)) = self.table.record(slot).zip(self.table.id(slot)) else {
+        let (Some(held), Some(id)) = (self.table.record(slot), self.table.id(slot)) else {
             return Ok(None);
         };
         if held.bytes == record.bytes {
@@ -143,8 +143,8 @@ impl<P: Plan> Records<P> {
     /// Tells how many bytes must go before there is room for a record of `len` bytes, in the place of `same` if there
     /// is one; 0 when any one record must go, for its slot. `None` when there is room.
     fn shortage(&self, len: usize, same: Option<usize>) -> Option<usize> {
-        let spared = same.and_then(|slot| self.table.record(slot));
-        let spared = spared.map_or(0, |record| record.bytes.len());
+        let spared = same.and_then(|slot| self.table.bytes_at(slot));
+        let spared = spared.map_or(0, <[u8]>::len);
         let needed = self.used_bytes().saturating_sub(spared).saturating_add(len);
         let short = needed.saturating_sub(self.bytes_max());
         let no_slot = same.is_none() && self.len() >= self.capacity();
@@ -192,7 +192,7 @@ impl<P: Plan> Records<P> {
             let slot = self.evict_slot;
             // The divisor is not 0, or there would be no round of the loop; `max` shows that.
             self.evict_slot = (slot + 1) % self.slots().max(1);
-            let Some((entry, record)) = self.table.entry(slot).zip(self.table.record(slot)) else {
+            let Some((entry, bytes)) = self.table.entry(slot).zip(self.table.bytes_at(slot)) else {
                 continue;
             };
             let may_go = entry.is_expired(now)
@@ -203,7 +203,7 @@ impl<P: Plan> Records<P> {
             if !may_go {
                 continue;
             }
-            short = short.saturating_sub(record.bytes.len());
+            short = short.saturating_sub(bytes.len());
             if victims.push(slot).is_err() {
                 return false;
             }

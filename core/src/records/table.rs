@@ -78,16 +78,21 @@ impl<P: Plan> Table<P> {
         self.bytes.id_at(slot)
     }
 
+    /// The bytes of the record in a slot.
+    pub(super) fn bytes_at(&self, slot: usize) -> Option<&[u8]> {
+        self.bytes.get(self.id(slot)?)
+    }
+
     /// Decodes the record in a slot.
     pub(super) fn record(&self, slot: usize) -> Option<Record<'_>> {
         // Only what was decoded once is held.
-        Record::decode(self.bytes.get(self.id(slot)?)?).ok()
+        Record::decode(self.bytes_at(slot)?).ok()
     }
 
     /// Computes where the record in a slot is held.
     pub(super) fn location(&self, slot: usize) -> Option<Key> {
         let entry = self.entry(slot)?;
-        let (key, author) = Record::place(self.bytes.get(self.id(slot)?)?).ok()?;
+        let (key, author) = Record::place(self.bytes_at(slot)?).ok()?;
         Some(key.shard::<P::Crypto>(&author, entry.depth()))
     }
 
