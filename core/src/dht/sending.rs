@@ -12,7 +12,7 @@ use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::rpc::{Pending, Tag};
 use crate::wire::PING_LEN;
-use crate::wire::datagram::{Body, Datagram, HAVE_ROOM};
+use crate::wire::datagram::{Body, HAVE_ROOM};
 
 use super::Dht;
 use super::ops::Job;
@@ -139,14 +139,7 @@ impl<P: Plan> Dht<P> {
             // This plan makes none.
             Tag::Neighbours | Tag::Cache { .. } => return None,
         };
-        let (transaction, token) = (pending.transaction, pending.peer.token);
-        Datagram {
-            transaction,
-            sender: self.id,
-            token,
-            body,
-        }
-        .encode(self.network, buf)
+        self.seal(pending.transaction, pending.peer.token, body, buf)
     }
 
     /// The job, the lookup and the root key of a visit.
