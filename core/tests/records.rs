@@ -273,7 +273,8 @@ impl Put {
 
     fn offer<'a>(&self, bytes: &'a [u8]) -> Offer<'a> {
         Offer {
-            record: Record::decode(bytes).unwrap(),
+            // It has to outlive the offer, and a test makes few.
+            record: Box::leak(Box::new(Record::decode(bytes).unwrap())),
             depth: self.depth,
             spilled: self.spilled,
             age_ms: self.age_ms,
@@ -386,7 +387,7 @@ impl<P: Plan<Crypto = Toy>> Holder<P> {
     }
 
     fn put(&mut self, now: Instant, offer: &Offer<'_>) -> bool {
-        let record = &offer.record;
+        let record = offer.record;
         let location = record.key.shard::<Toy>(&record.author, offer.depth);
         let was_full = self.records.len() == self.records.capacity()
             || self.records.used_bytes() + record.bytes.len() > self.records.bytes_max();
@@ -623,8 +624,9 @@ fn run<P: Plan<Crypto = Toy>>(seeded: bool, ops: &[Op]) {
                 let at = |slot| from.records.at(now, slot);
                 if let Some(held) = (slots > 0).then(|| at(which.index(slots))).flatten() {
                     let copy = held.copy();
+                    let record = Record::decode(copy.record).unwrap();
                     let offer = Offer {
-                        record: Record::decode(copy.record).unwrap(),
+                        record: &record,
                         depth: held.depth,
                         spilled: held.spilled,
                         age_ms: copy.age_ms,

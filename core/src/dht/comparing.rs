@@ -65,6 +65,7 @@ impl<P: Plan> Dht<P> {
 
 /// What stands for a record when holders compare.
 pub(super) fn digest_of<P: Plan>(held: &Held<'_>) -> Option<Digest> {
-    let record = Record::decode(held.bytes).ok()?;
-    Some(Digest::of::<P::Crypto>(&record, held.depth))
+    let record = &Record::decode(held.bytes);
+    let record = record.as_ref().ok()?;
+    Some(Digest::of::<P::Crypto>(record, held.depth))
 }

@@ -23,6 +23,7 @@ use crate::wire::record::{Kinds, Record};
 
 use super::comparing::digest_of;
 use super::handover::{GIVERS, location_of};
+use super::replies::is_newer;
 use super::{Dht, Notice};
 
 /// The pause between two rounds, in ms: 10 to 15 minutes.
@@ -590,46 +591,29 @@ impl<P: Plan> Dht<P> {
     /// its lifetime; a node that does not know it gets the record in the peer's own round.
     #[inline(never)] // Its frame is not to lie under what other answers need.
     pub(super) fn on_newer(&mut self, record: RecordId, theirs: &[u8], from: &Contact) {
-        if let Some(offer) = &self.newer_from(record, theirs, from) {
-            // The store counts what it refuses.
-            let _ = self.offer(offer);
+        let Some(held) = self.records.get(self.now, record) else {
+            return;
+        };
+        if let Err(rule) = is_newer(held.bytes, theirs, true) {
+            self.dropped.count(rule);
+            return;
         }
-    }
-
-    /// What a peer sent as newer than a record held, as it is offered to the own store.
-    #[inline(never)] // Its frame is to be gone before anything is verified.
-    fn newer_from<'r>(
-        &mut self,
-        record: RecordId,
-        theirs: &'r [u8],
-        from: &Contact,
-    ) -> Option<Offer<'r>> {
-        let held = self.records.get(self.now, record)?;
-        let own = Record::decode(held.bytes).ok()?;
-        let theirs = match Record::decode(theirs) {
-            Ok(theirs)
-                if theirs.key == own.key
-                    && theirs.slot() == own.slot()
-                    && theirs.sequence > own.sequence =>
-            {
-                theirs
-            }
-            wrong => {
-                self.dropped.count(wrong.err().unwrap_or(Rule::Older));
-                return None;
-            }
+        let (depth, age_ms) = (held.depth, held.age_ms);
+        let Ok(theirs) = &Record::decode(theirs) else {
+            return;
         };
         if theirs.issued_ms == 0 || self.clock.unix_ms(self.now).is_none() {
-            return None;
+            return;
         }
         let source = from.addr.to_socket_addr().map(source_of);
-        Some(Offer {
+        // The store counts what it refuses.
+        let _ = self.offer(&Offer {
             record: theirs,
-            depth: held.depth,
+            depth,
             spilled: false,
-            age_ms: held.age_ms,
+            age_ms,
             remaining_ms: u64::from(theirs.lifetime_ms),
             source: Some(source.unwrap_or_default()),
-        })
+        });
     }
 }

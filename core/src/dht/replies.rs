@@ -497,12 +497,10 @@ impl<P: Plan> Dht<P> {
         let Some(Job::Put(put)) = self.ops.get(op).map(|op| &op.job) else {
             return None;
         };
-        let own = Record::decode(self.parked.get(put.record)?).ok()?;
-        let proof = Record::decode(theirs).and_then(|theirs| {
-            let same = theirs.key == own.key && theirs.slot() == own.slot();
-            if !same || theirs.sequence < own.sequence || theirs.bytes == own.bytes {
-                return Err(Rule::Older);
-            }
+        let own = self.parked.get(put.record)?;
+        let proof = is_newer(own, theirs, false).and_then(|()| {
+            let theirs = &Record::decode(theirs);
+            let theirs = theirs.as_ref().map_err(|rule| *rule)?;
             theirs.check::<P::Crypto>()?;
             theirs.verify::<P::Crypto>(self.network)?;
             Ok(theirs.sequence)
@@ -604,4 +602,23 @@ impl<P: Plan> Dht<P> {
             }
         });
     }
+}
+
+/// Whether a record is another one of the same slot, with a higher sequence than an own one, or with the same, unless it
+/// is to be `higher`.
+///
+/// # Errors
+/// [`Rule::Older`]: it is not. Or what is wrong with it.
+#[inline(never)] // Its frame, of two records, is to be gone before anything is verified.
+pub(super) fn is_newer(own: &[u8], theirs: &[u8], higher: bool) -> Result<(), Rule> {
+    let (own, theirs) = (&Record::decode(own), &Record::decode(theirs));
+    let (own, theirs) = match (own, theirs) {
+        (Ok(own), Ok(theirs)) => (own, theirs),
+        (Err(rule), _) | (_, Err(rule)) => return Err(*rule),
+    };
+    let newer = theirs.key == own.key
+        && theirs.slot() == own.slot()
+        && (theirs.sequence > own.sequence || (theirs.sequence == own.sequence && !higher))
+        && theirs.bytes != own.bytes;
+    if newer { Ok(()) } else { Err(Rule::Older) }
 }

@@ -211,7 +211,7 @@ impl<P: Plan> Dht<P> {
                 age_ms,
                 remaining_ms,
                 record,
-            } => match Record::decode(record) {
+            } => match &Record::decode(record) {
                 Ok(record) => {
                     let source = from.addr.to_socket_addr().map(source_of);
                     let source = Some(source.unwrap_or_default());
@@ -226,7 +226,7 @@ impl<P: Plan> Dht<P> {
                     self.hold(&offer)
                 }
                 Err(rule) => {
-                    self.dropped.count(rule);
+                    self.dropped.count(*rule);
                     Answer::Refused
                 }
             },

@@ -32,7 +32,7 @@ impl<P: Plan> Records<P> {
         near: impl Fn(&Key) -> bool,
         lost: &mut dyn FnMut(Key),
     ) -> Result<Accepted, PutError> {
-        let record = &offer.record;
+        let record = offer.record;
         if offer.depth > SHARD_DEPTH_MAX {
             return Err(PutError::Refused(Rule::Key));
         }
@@ -103,7 +103,7 @@ impl<P: Plan> Records<P> {
     /// Compares a newcomer with the record that it would replace: the id of that one if the bytes are the same,
     /// `None` if the newcomer is newer.
     fn compare(&self, slot: usize, record: &Record<'_>) -> Result<Option<RecordId>, PutError> {
-        let (Some(held), Some(id)) = (self.table.record(slot), self.table.id(slot)) else {
+        let (Some(held), Some(id)) = (&self.table.record(slot), self.table.id(slot)) else {
             return Ok(None);
         };
         if held.bytes == record.bytes {
@@ -115,7 +115,7 @@ impl<P: Plan> Records<P> {
         let is_immutable = |value: &Record<'_>| {
             value.kind == Kind::Value && Key::of_value::<P::Crypto>(value.payload) == value.key
         };
-        if held.payload != record.payload && is_immutable(&held) {
+        if held.payload != record.payload && is_immutable(held) {
             return Err(PutError::Refused(Rule::Key));
         }
         Ok(None)
@@ -226,7 +226,7 @@ impl<P: Plan> Records<P> {
         offer: &Offer<'_>,
         remaining_ms: u64,
     ) -> Result<RecordId, PutError> {
-        let record = &offer.record;
+        let record = offer.record;
         let expires = now.after_ms(remaining_ms);
         let slot = match same {
             Some(slot) => self.table.replace(slot, record, expires).then_some(slot),

@@ -72,7 +72,7 @@ impl RecordId {
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {
     /// The record, decoded and not yet checked.
-    pub record: Record<'a>,
+    pub record: &'a Record<'a>,
     /// The shard level at which it is offered, see [`Key::shard`].
     pub depth: u8,
     /// The sender says that the location is, or was, full.
