@@ -400,11 +400,15 @@ impl<P: Plan> Rpc<P> {
             shared: false,
             queued: true,
         };
-        let handle = self.pending.insert(pending).map_err(|_| Full)?;
-        if self.outgoing.push_back(handle).is_err() {
-            // Only when the allocator has no memory: the ring is as long as the table.
-            self.pending.discard(handle);
+        if self.outgoing.is_full() {
+            // Of requests that were answered before they were sent again.
             return Err(Full);
+        }
+        let handle = self.pending.insert(pending).map_err(|_| Full)?;
+        // There is room: if memory lacks, it is sent at its time-out.
+        let queued = self.outgoing.push_back(handle).is_ok();
+        if let Some(pending) = self.pending.get_mut(handle) {
+            pending.queued = queued;
         }
         let rehash = |slot| {
             self.pending

@@ -103,7 +103,7 @@ impl<P: Plan> Records<P> {
     /// Compares a newcomer with the record that it would replace: the id of that one if the bytes are the same,
     /// `None` if the newcomer is newer.
     fn compare(&self, slot: usize, record: &Record<'_>) -> Result<Option<RecordId>, PutError> {
-        let (Some(held), Some(id)) = (&self.table.record(slot), self.table.id(slot)) else {
+        let (Ok(held), Some(id)) = (&self.table.record(slot), self.table.id(slot)) else {
             return Ok(None);
         };
         if held.bytes == record.bytes {

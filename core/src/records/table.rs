@@ -13,6 +13,7 @@ use crate::addr::Source;
 use crate::bounded::{BlobId, Blobs, Index, List};
 use crate::id::Key;
 use crate::plan::Plan;
+use crate::rules::Rule;
 use crate::time::Instant;
 use crate::wire::record::Record;
 
@@ -83,10 +84,10 @@ impl<P: Plan> Table<P> {
         self.bytes.get(self.id(slot)?)
     }
 
-    /// Decodes the record in a slot.
-    pub(super) fn record(&self, slot: usize) -> Option<Record<'_>> {
-        // Only what was decoded once is held.
-        Record::decode(self.bytes_at(slot)?).ok()
+    /// Decodes the record in a slot; an error when there is none. Look at it where it lies: moving a record takes more
+    /// of a board's flash than what is done with it.
+    pub(super) fn record(&self, slot: usize) -> Result<Record<'_>, Rule> {
+        Record::decode(self.bytes_at(slot).unwrap_or_default())
     }
 
     /// Computes where the record in a slot is held.
@@ -127,10 +128,9 @@ impl<P: Plan> Table<P> {
     pub(super) fn is_same(&self, slot: usize, record: &Record<'_>) -> bool {
         let tag = self.tags.slot(&record.slot());
         self.entry(slot).is_some_and(|entry| entry.slot == tag)
-            && self.record(slot).is_some_and(|held| {
+            && matches!(&self.record(slot), Ok(held)
                 // A value can be put at the very location of another key's shard.
-                held.key == record.key && held.slot() == record.slot()
-            })
+                if held.key == record.key && held.slot() == record.slot())
     }
 
     /// The tag of a source; 0 for this node itself.
