@@ -208,29 +208,12 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Overla
             .iter()
             .position(|entry| entry.contact.addr == contact.addr);
         let gone = earlier.and_then(|place| self.remove(place));
-        let gone = gone
-            .filter(|entry| entry.neighbour)
-            .map(|entry| entry.contact.id);
         let bucket = self.bucket_of(&contact.id);
         let seen_s = seconds(now);
-        let entry = Entry {
-            contact,
-            token,
-            rtt,
-            seen_s,
-            bucket,
-            neighbour: false,
-        };
-        match self.make_place(&entry) {
-            Ok(down) => {
-                self.insert(now, entry);
-                Change {
-                    added: Some(contact),
-                    down: gone.or(down),
-                    probe: None,
-                }
-            }
-            Err(oldest) => {
+        let down = match self.room(&contact.id, bucket) {
+            Room::Free => None,
+            Room::Of(place) => self.remove(place),
+            Room::None(oldest) => {
                 if self.spares.is_full() {
                     self.spares.remove(0);
                 }
@@ -245,12 +228,28 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Overla
                 let probe = oldest
                     .filter(|entry| seen_s.saturating_sub(entry.seen_s) >= FRESH_S)
                     .map(Entry::peer);
-                Change {
+                return Change {
                     added: None,
                     down: gone,
                     probe,
-                }
+                };
             }
+        };
+        self.insert(
+            now,
+            Entry {
+                contact,
+                token,
+                rtt,
+                seen_s,
+                bucket,
+                neighbour: false,
+            },
+        );
+        Change {
+            added: Some(contact),
+            down: gone.or(down),
+            probe: None,
         }
     }
 
@@ -389,19 +388,6 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademl
         }
     }
 
-    /// Sees to it that an entry can be inserted; tells which neighbour had to go. Otherwise the place of the
-    /// one in its bucket that was not heard for longest, and nothing changed.
-    fn make_place(&mut self, entry: &Entry) -> Result<Option<NodeId>, Option<usize>> {
-        match self.room(&entry.contact.id, entry.bucket) {
-            Room::Free => Ok(None),
-            Room::Of(place) => {
-                let old = self.remove(place);
-                Ok(old.filter(|old| old.neighbour).map(|old| old.contact.id))
-            }
-            Room::None(oldest) => Err(oldest),
-        }
-    }
-
     /// Inserts an entry for which there is room, as the one of its bucket heard last.
     fn insert(&mut self, now: Instant, entry: Entry) {
         let at = self.bucket_start(u32::from(entry.bucket) + 1);
@@ -419,12 +405,14 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademl
         }
     }
 
-    /// Takes an entry out of the list.
-    fn remove(&mut self, place: usize) -> Option<Entry> {
-        let bucket = self.entries.get(place)?.bucket;
+    /// Takes an entry out of the list. Tells who it was if it was a neighbour.
+    fn remove(&mut self, place: usize) -> Option<NodeId> {
+        let old = self.entries.get(place)?;
+        let (bucket, down) = (old.bucket, old.neighbour.then_some(old.contact.id));
         self.neighbours_changed |= self.may_be_near(bucket);
         self.guide.remove(place, bucket);
-        self.entries.remove(place)
+        self.entries.remove(place);
+        down
     }
 
     /// Whether contacts of a bucket may be among the nearest, those that hold a record: they are the last.
@@ -434,15 +422,13 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademl
 
     /// Takes an entry out and puts the newest spare of its bucket in its place.
     fn take_out(&mut self, now: Instant, place: usize) -> Change {
-        let Some(old) = self.remove(place) else {
-            return Change::default();
-        };
-        let down = old.neighbour.then_some(old.contact.id);
+        let bucket = self.bucket_at(place);
+        let down = self.remove(place);
         let spare = self
             .spares
             .as_slice()
             .iter()
-            .rposition(|spare| spare.bucket == old.bucket);
+            .rposition(|spare| spare.bucket == bucket);
         let spare = spare.and_then(|at| self.spares.remove(at));
         let added = spare.map(|spare| {
             let Spare {
