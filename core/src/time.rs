@@ -102,46 +102,46 @@ impl Instant {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deadline {
-    /// A microsecond more than the instant; 0 for none. The last instant of all counts as the one before.
-    after_us: u64,
+    /// The microseconds from then to the last instant of all, which counts as never: the earlier of two has more.
+    before_end_us: u64,
 }
 
 impl Deadline {
     /// No deadline.
-    pub const NEVER: Self = Self { after_us: 0 };
+    pub const NEVER: Self = Self { before_end_us: 0 };
 
     /// Makes the deadline `at`.
     pub const fn at(at: Instant) -> Self {
         Self {
-            after_us: at.0.saturating_add(1),
+            before_end_us: u64::MAX - at.0,
         }
     }
 
     /// Returns the instant, `None` if there is none.
     pub const fn get(self) -> Option<Instant> {
-        match self.after_us.checked_sub(1) {
-            Some(us) => Some(Instant(us)),
-            None => None,
+        if self.is_never() {
+            None
+        } else {
+            Some(Instant(u64::MAX - self.before_end_us))
         }
     }
 
     /// Tells whether there is no deadline.
     pub const fn is_never(self) -> bool {
-        self.after_us == 0
+        self.before_end_us == 0
     }
 
     /// Tells whether it is due by `now`.
     #[cfg_attr(target_pointer_width = "32", inline(never))]
     pub const fn is_due(self, now: Instant) -> bool {
-        !self.is_never() && self.after_us - 1 <= now.0
+        !self.is_never() && u64::MAX - self.before_end_us <= now.0
     }
 
     /// Returns the earlier of two.
     #[must_use]
     #[cfg_attr(target_pointer_width = "32", inline(never))]
     pub const fn or(self, other: Self) -> Self {
-        // "Never" wraps around to be the last of all.
-        if self.after_us.wrapping_sub(1) <= other.after_us.wrapping_sub(1) {
+        if self.before_end_us >= other.before_end_us {
             self
         } else {
             other
@@ -215,7 +215,8 @@ mod tests {
         let (zero, soon) = (Deadline::at(Instant::ZERO), Instant::from_us(5));
         assert!(zero.is_due(Instant::ZERO) && !Deadline::NEVER.is_due(LAST));
         assert!(!Deadline::at(soon).is_due(Instant::from_us(4)));
-        assert!(Deadline::at(soon).is_due(soon) && Deadline::at(LAST).is_due(LAST));
+        assert!(Deadline::at(soon).is_due(soon) && Deadline::at(soon).is_due(LAST));
+        assert!(Deadline::at(LAST).is_never());
         assert_eq!(zero.get(), Some(Instant::ZERO));
         assert_eq!(Deadline::at(soon).get(), Some(soon));
         assert_eq!(Deadline::NEVER.get(), None);
