@@ -543,7 +543,7 @@ impl<P: Plan> Rpc<P> {
             if now < pending.deadline {
                 continue;
             }
-            let stage = pending.stage;
+            let (stage, expired) = (pending.stage, *pending);
             if stage == Stage::Last && pending.repeat == Repeat::Twice {
                 pending.repeat = Repeat::Once;
                 pending.deadline = now.after_ms(u64::from(pending.timeout_ms));
@@ -551,9 +551,8 @@ impl<P: Plan> Rpc<P> {
                 continue;
             }
             if stage == Stage::Last {
-                let failed = *pending;
                 self.forget(handle);
-                return Some(Expired::Failed(failed));
+                return Some(Expired::Failed(expired));
             }
             let timeout = pending.sent.after_ms(u64::from(pending.timeout_ms));
             if now < timeout {
@@ -564,7 +563,7 @@ impl<P: Plan> Rpc<P> {
                 self.send_again(handle);
             }
             if stage == Stage::Fresh {
-                return self.pending.get(handle).copied().map(Expired::Late);
+                return Some(Expired::Late(expired));
             }
         }
         self.wake = Deadline::NEVER;
