@@ -597,9 +597,10 @@ impl<P: Plan> Rpc<P> {
     }
 
     fn forget(&mut self, handle: Handle) {
-        if let Some(pending) = self.pending.remove(handle) {
+        if let Some(pending) = self.pending.get(handle) {
             self.index
                 .remove(u64::from_be_bytes(pending.transaction), handle.index());
+            self.pending.discard(handle);
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::wire::record::{Kind, Kinds, Signed};
 use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX};
 
 use super::gets::Frontier;
+use super::handover::HandOver;
 use super::messages::Letter;
 use super::{Dht, quorum};
 
@@ -443,14 +444,14 @@ impl<P: Plan> Dht<P> {
         }
         op.waits = false;
         let keeps_visit = matches!(op.job, Job::Find) && op.owner == Some(Owner::Application);
-        let target = op.target;
-        let job = core::mem::replace(&mut op.job, Job::Done(result));
-        self.release(&job);
+        let (target, was_put) = (op.target, matches!(op.job, Job::Put(_)));
+        release::<P>(&op.job, &mut self.parked, &mut self.handover);
+        op.job = Job::Done(result);
         if !keeps_visit {
             self.drop_visits(handle);
         }
         if Self::SHARES {
-            if matches!(job, Job::Put(_)) {
+            if was_put {
                 self.put_ended(&target);
             }
             self.share_result(handle, Some(&result));
@@ -459,10 +460,11 @@ impl<P: Plan> Dht<P> {
 
     /// Gives the slot of an operation back, and all that it held.
     pub(super) fn close(&mut self, handle: Handle) {
-        let Some(op) = self.ops.remove(handle) else {
+        let Some(op) = self.ops.get(handle) else {
             return;
         };
-        self.release(&op.job);
+        release::<P>(&op.job, &mut self.parked, &mut self.handover);
+        self.ops.discard(handle);
         self.drop_visits(handle);
         self.drop_values(handle);
         if Self::SHARES {
@@ -476,16 +478,6 @@ impl<P: Plan> Dht<P> {
             if let Some(value) = self.values.swap_remove(at) {
                 self.parked.remove(value.blob);
             }
-        }
-    }
-
-    fn release(&mut self, job: &Job<P>) {
-        match job {
-            Job::Put(Put { record: blob, .. }) | Job::Send(Letter { blob, .. }) => {
-                self.parked.remove(*blob);
-            }
-            Job::Leave(_) => self.handover.stop_leaving(),
-            Job::Join(_) | Job::Refresh | Job::Find | Job::Get(_) | Job::Done(_) => {}
         }
     }
 
@@ -591,5 +583,16 @@ impl<P: Plan> Dht<P> {
             .filter(|id| self.overlay.is_nearer(location, id, &own))
             .count()
             < P::Overlay::replication()
+    }
+}
+
+/// Gives back what a job holds.
+fn release<P: Plan>(job: &Job<P>, parked: &mut P::Parked, handover: &mut HandOver<P>) {
+    match job {
+        Job::Put(Put { record: blob, .. }) | Job::Send(Letter { blob, .. }) => {
+            parked.remove(*blob);
+        }
+        Job::Leave(_) => handover.stop_leaving(),
+        Job::Join(_) | Job::Refresh | Job::Find | Job::Get(_) | Job::Done(_) => {}
     }
 }
