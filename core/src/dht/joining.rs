@@ -185,14 +185,10 @@ impl<P: Plan> Dht<P> {
         self.schedule_retry();
     }
 
-    fn is_joining_through(&self, addr: PackedAddr) -> bool {
-        self.waiting_join(|join| join.addr == addr).is_some()
-    }
-
-    /// A join that waits for an address to answer.
-    fn waiting_join(&self, is: impl Fn(&Join) -> bool) -> Option<Handle> {
+    /// A join that waits for this address to answer.
+    fn waiting_join(&self, addr: &PackedAddr) -> Option<Handle> {
         self.ops.iter().find_map(|(handle, op)| match &op.job {
-            Job::Join(join) if !join.seeking && is(join) => Some(handle),
+            Job::Join(join) if !join.seeking && join.addr == *addr => Some(handle),
             Job::Join(_)
             | Job::Refresh
             | Job::Find
@@ -206,7 +202,7 @@ impl<P: Plan> Dht<P> {
 
     /// An address to join through answered.
     pub(super) fn on_bootstrap(&mut self, contact: &Contact) {
-        while let Some(handle) = self.waiting_join(|join| join.addr == contact.addr) {
+        while let Some(handle) = self.waiting_join(&contact.addr) {
             if let Some(op) = self.ops.get_mut(handle) {
                 op.job = Job::Join(Join {
                     addr: contact.addr,
@@ -232,7 +228,7 @@ impl<P: Plan> Dht<P> {
 
     /// An address to join through did not answer: a join that waits for it tries again.
     pub(super) fn on_bootstrap_failed(&mut self, addr: PackedAddr) {
-        if self.is_joining_through(addr) {
+        if self.waiting_join(&addr).is_some() {
             self.ping_bootstrap(addr);
         }
     }

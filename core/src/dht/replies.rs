@@ -298,7 +298,7 @@ impl<P: Plan> Dht<P> {
                 if let Some(ms) = rtt_ms {
                     rtt.sample(ms);
                 }
-                self.on_first_ping(pending, |lookup| {
+                self.on_first_ping(pending, &|lookup| {
                     lookup.pinged(contact, datagram.token, rtt);
                 });
             }
@@ -515,7 +515,7 @@ impl<P: Plan> Dht<P> {
     pub(super) fn on_late(&mut self, pending: &Pending) {
         let addr = &pending.peer.addr;
         if matches!(pending.tag, Tag::Validate { .. }) {
-            self.on_first_ping(pending, |lookup| lookup.late(addr));
+            self.on_first_ping(pending, &|lookup| lookup.late(addr));
         } else if let Some(handle) = pending.tag.visit()
             && let Some(visit) = self.visits.get_mut(handle)
         {
@@ -525,7 +525,8 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Tells every visit that waits for a first ping what became of it.
-    fn on_first_ping(&mut self, pending: &Pending, tell: impl Fn(&mut Lookup<P>)) {
+    #[inline(never)] // Once for all three that can become of it.
+    fn on_first_ping(&mut self, pending: &Pending, tell: &dyn Fn(&mut Lookup<P>)) {
         let slots = match pending.tag.visit() {
             Some(visit) if !pending.shared => visit.index()..visit.index() + 1,
             Some(_) | None => 0..self.visits.slots(),
@@ -573,7 +574,7 @@ impl<P: Plan> Dht<P> {
             }
             Tag::Repair { record } => self.on_repaired(record, None),
             Tag::Validate { .. } => {
-                self.on_first_ping(pending, |lookup| lookup.ping_failed(&pending.peer.addr));
+                self.on_first_ping(pending, &|lookup| lookup.ping_failed(&pending.peer.addr));
             }
             Tag::Ask { .. } | Tag::Page { .. } | Tag::Put { .. } | Tag::Send { .. } => {
                 if let Some(handle) = pending.tag.visit()
