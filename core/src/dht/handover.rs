@@ -10,12 +10,11 @@ use crate::bounded::{Handle, List};
 use crate::id::{Key, NodeId};
 use crate::overlay::{Entry, Overlay};
 use crate::plan::Plan;
-use crate::records::Held;
+use crate::records::RecordId;
 use crate::rpc::{Peer, Repeat, Tag};
 use crate::rules::Rule;
 use crate::time::Deadline;
 use crate::wire::datagram::Contact;
-use crate::wire::record::Record;
 
 use super::Dht;
 
@@ -173,14 +172,24 @@ impl<P: Plan> Dht<P> {
 
     /// Who is to get the record in a slot, and the request for it.
     fn receiver(&self, walk: Walk, slot: usize) -> Option<(Tag, Peer)> {
-        let held = self.records.at(self.now, slot)?;
-        let location = location_of::<P>(&held)?;
+        let record = self.record_at(slot)?;
+        let location = self.records.location(record)?;
         let peer = match walk {
             Walk::Newcomer(newcomer) => self.newcomer_for(&location, &newcomer)?,
             Walk::Leaving(_) => self.next_in_line(&location)?,
             Walk::Idle => return None,
         };
-        Some((Tag::HandOver { record: held.id }, peer))
+        Some((Tag::HandOver { record }, peer))
+    }
+
+    /// The record in a slot, unless it has expired.
+    pub(super) fn record_at(&self, slot: usize) -> Option<RecordId> {
+        self.records.at(self.now, slot).map(|held| held.id)
+    }
+
+    /// Where the record in a slot lies.
+    pub(super) fn location_at(&self, slot: usize) -> Option<Key> {
+        self.records.location(self.record_at(slot)?)
     }
 
     /// The newcomer, if it is among the nearest to a location and this node is one of those that give.
@@ -209,10 +218,4 @@ impl<P: Plan> Dht<P> {
         let place = *nearest.get(replication - 1)?;
         self.overlay.at(place).map(Entry::peer)
     }
-}
-
-/// Where a record lies.
-pub(super) fn location_of<P: Plan>(held: &Held<'_>) -> Option<Key> {
-    let (key, author) = Record::place(held.bytes).ok()?;
-    Some(key.shard::<P::Crypto>(&author, held.depth))
 }

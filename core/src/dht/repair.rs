@@ -22,7 +22,7 @@ use crate::wire::datagram::{Contact, DIGEST_LEN, HAVE_ROOM, LOCATION_LEN, PutOut
 use crate::wire::record::{Kinds, Record};
 
 use super::comparing::digest_of;
-use super::handover::{GIVERS, location_of};
+use super::handover::GIVERS;
 use super::replies::is_newer;
 use super::{Dht, Notice};
 
@@ -336,7 +336,8 @@ impl<P: Plan> Dht<P> {
         let repair = &self.repair;
         let mut next: Option<Batch> = None;
         for place in 0..WINDOW {
-            let Some((held, location)) = self.worth(repair.start() + place) else {
+            let slot = repair.start() + place;
+            let Some(location) = self.worth(slot) else {
                 continue;
             };
             let place = u8::try_from(place).unwrap_or(u8::MAX);
@@ -361,7 +362,7 @@ impl<P: Plan> Dht<P> {
                     });
                 }
                 if let Some(batch) = next.as_mut().filter(|batch| batch.peer == peer) {
-                    self.add(batch, place, &held, &location);
+                    self.add(batch, place, slot, &location);
                 }
             }
         }
@@ -369,8 +370,8 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Adds a record to a batch, if there is room in its datagram.
-    fn add(&self, batch: &mut Batch, place: u8, held: &Held<'_>, location: &Key) {
-        let bit = self.repair.bit(held.id.slot());
+    fn add(&self, batch: &mut Batch, place: u8, slot: usize, location: &Key) {
+        let bit = self.repair.bit(slot);
         let named = self
             .records
             .read(self.now, location, Kinds::ALL, 0)
@@ -384,11 +385,12 @@ impl<P: Plan> Dht<P> {
         batch.records |= bit;
     }
 
-    /// The record in a slot and where it lies, if it has long enough to live.
-    fn worth(&self, slot: usize) -> Option<(Held<'_>, Key)> {
-        let held = self.records.at(self.now, slot)?;
-        let location = location_of::<P>(&held)?;
-        (held.remaining_ms >= WORTH_MS).then_some((held, location))
+    /// Where the record in a slot lies, if it has long enough to live.
+    fn worth(&self, slot: usize) -> Option<Key> {
+        match &self.records.at(self.now, slot) {
+            Some(held) if held.remaining_ms >= WORTH_MS => self.records.location(held.id),
+            Some(_) | None => None,
+        }
     }
 
     /// With how many of the nearest this node compares what it holds at a location: the others that should hold it, as
@@ -436,10 +438,7 @@ impl<P: Plan> Dht<P> {
             if repair.records & repair.bit(slot) == 0 {
                 continue;
             }
-            let Some(held) = self.records.at(self.now, slot) else {
-                continue;
-            };
-            let Some(location) = location_of::<P>(&held) else {
+            let Some(location) = self.location_at(slot) else {
                 continue;
             };
             let told = |held: &Held<'_>| repair.records & repair.bit(held.id.slot()) != 0;
@@ -576,9 +575,8 @@ impl<P: Plan> Dht<P> {
 
     /// The location is full at the peer: others of the kind find no place there either.
     fn skip_like(&mut self, record: RecordId) {
-        let held = self.records.get(self.now, record);
-        let Some((held, location)) = held.and_then(|held| Some((held, location_of::<P>(&held)?)))
-        else {
+        let held = &self.records.get(self.now, record);
+        let (Some(held), Some(location)) = (held, self.records.location(record)) else {
             return;
         };
         let kinds = Kinds::of(&[held.kind]);

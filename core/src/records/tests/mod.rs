@@ -16,6 +16,7 @@ mod replacing;
 mod room;
 mod sweeping;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
