@@ -464,14 +464,16 @@ impl<P: Plan> Dht<P> {
             };
             let start = if begins { len + LOCATION_LEN } else { len };
             // The store may have changed since the room was counted: what does not fit is left out.
-            let Some(place) = out.get_mut(start..start + DIGEST_LEN) else {
+            let rest = out.get_mut(start..).unwrap_or_default();
+            let Some(place) = rest.first_chunk_mut() else {
                 return;
             };
-            place.copy_from_slice(&digest.to_bytes());
+            *place = digest.to_bytes();
             if begins {
                 count_at = start - 1;
-                if let Some(place) = out.get_mut(len..count_at) {
-                    place.copy_from_slice(location.as_bytes());
+                let rest = out.get_mut(len..).unwrap_or_default();
+                if let Some(place) = rest.first_chunk_mut() {
+                    *place = *location.as_bytes();
                 }
             }
             if let Some(count) = out.get_mut(count_at) {
