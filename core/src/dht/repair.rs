@@ -21,9 +21,8 @@ use crate::time::{Deadline, Instant};
 use crate::wire::datagram::{Contact, DIGEST_LEN, HAVE_ROOM, LOCATION_LEN, PutOutcome};
 use crate::wire::record::{Kinds, Record};
 
-use super::comparing::digest_of;
+use super::comparing::{digest_of, is_newer};
 use super::handover::GIVERS;
-use super::replies::is_newer;
 use super::{Dht, Notice};
 
 /// The pause between two rounds, in ms: 10 to 15 minutes.

@@ -19,6 +19,7 @@ use crate::wire::datagram::{Body, Contact, Datagram, Denial, NO_TOKEN, PutOutcom
 use crate::wire::record::{Copy as RecordCopy, Kinds, Record};
 
 use super::Dht;
+use super::comparing::is_newer;
 use super::ops::{Job, OpId, OpResult, Owner};
 
 /// The records that one answer brought for a get. Go through them with [`Found::next`].
@@ -603,23 +604,4 @@ impl<P: Plan> Dht<P> {
             }
         });
     }
-}
-
-/// Whether a record is another one of the same slot, with a higher sequence than an own one, or with the same, unless it
-/// is to be `higher`.
-///
-/// # Errors
-/// [`Rule::Older`]: it is not. Or what is wrong with it.
-#[inline(never)] // Its frame, of two records, is to be gone before anything is verified.
-pub(super) fn is_newer(own: &[u8], theirs: &[u8], higher: bool) -> Result<(), Rule> {
-    let (own, theirs) = (&Record::decode(own), &Record::decode(theirs));
-    let (own, theirs) = match (own, theirs) {
-        (Ok(own), Ok(theirs)) => (own, theirs),
-        (Err(rule), _) | (_, Err(rule)) => return Err(*rule),
-    };
-    let newer = theirs.key == own.key
-        && theirs.slot() == own.slot()
-        && (theirs.sequence > own.sequence || (theirs.sequence == own.sequence && !higher))
-        && theirs.bytes != own.bytes;
-    if newer { Ok(()) } else { Err(Rule::Older) }
 }
