@@ -25,7 +25,7 @@ fn key(n: u64) -> Key {
 fn put(records: &mut Records<Server>, bytes: &[u8], net: NetworkId) -> Result<bool, PutError> {
     let record = Record::decode(bytes)?;
     let offer = Offer {
-        record,
+        record: &record,
         depth: 0,
         spilled: false,
         age_ms: 0,

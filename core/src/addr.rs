@@ -42,13 +42,25 @@ impl PackedAddr {
             return None;
         }
         let [ip @ .., port_high, port_low] = self.0;
-        let ip = Ipv6Addr::from(ip).to_canonical();
+        let ip = match self.v4() {
+            Some(v4) => IpAddr::from(v4),
+            None => IpAddr::from(ip),
+        };
         Some(SocketAddr::new(
             ip,
             u16::from_be_bytes([port_high, port_low]),
         ))
     }
+
+    /// The IPv4 address, if it is one.
+    fn v4(&self) -> Option<[u8; 4]> {
+        let [prefix @ .., a, b, c, d, _, _] = self.0;
+        (prefix == V4_PREFIX).then_some([a, b, c, d])
+    }
 }
+
+/// What an IPv6 address begins with that is a mapped IPv4 address.
+const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 impl From<SocketAddr> for PackedAddr {
     fn from(addr: SocketAddr) -> Self {
@@ -57,10 +69,9 @@ impl From<SocketAddr> for PackedAddr {
             IpAddr::V6(v6) => v6,
         };
         let mut bytes = [0; PACKED_ADDR_BYTES];
-        let port = addr.port().to_be_bytes();
-        for (byte, from) in bytes.iter_mut().zip(ip.octets().iter().chain(&port)) {
-            *byte = *from;
-        }
+        let [first @ .., port_high, port_low] = &mut bytes;
+        *first = ip.octets();
+        [*port_high, *port_low] = addr.port().to_be_bytes();
         Self(bytes)
     }
 }
@@ -155,38 +166,31 @@ const TAG_V6_LOOPBACK: u8 = 1;
 
 /// Returns the unit by which to count what comes from an address.
 pub fn source_of(addr: SocketAddr) -> Source {
-    let [port_high, port_low] = addr.port().to_be_bytes();
-    match addr.ip().to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            let [e, f] = if v4.is_loopback() {
-                [port_high, port_low]
-            } else {
-                [0, 0]
-            };
-            Source([TAG_V4, a, b, c, d, e, f, 0, 0])
-        }
-        IpAddr::V6(Ipv6Addr::LOCALHOST) => {
+    let packed = PackedAddr::from(addr);
+    let [ip @ .., port_high, port_low] = packed.0;
+    match packed.v4() {
+        Some([127, b, c, d]) => Source([TAG_V4, 127, b, c, d, port_high, port_low, 0, 0]),
+        Some([a, b, c, d]) => Source([TAG_V4, a, b, c, d, 0, 0, 0, 0]),
+        None if ip == Ipv6Addr::LOCALHOST.octets() => {
             Source([TAG_V6_LOOPBACK, port_high, port_low, 0, 0, 0, 0, 0, 0])
         }
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, e, f, g, h, ..] = v6.octets();
-            Source([TAG_V6, a, b, c, d, e, f, g, h])
+        None => {
+            let [net @ .., _, _, _, _, _, _, _, _] = ip;
+            let mut source = [TAG_V6; 9];
+            let [_, bytes @ ..] = &mut source;
+            *bytes = net;
+            Source(source)
         }
     }
 }
 
 /// Returns the neighbourhood of an address.
 pub fn subnet_of(addr: SocketAddr) -> Subnet {
-    match addr.ip().to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            Subnet([TAG_V4, a, b, c, 0, 0, 0])
-        }
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, e, f, ..] = v6.octets();
-            Subnet([TAG_V6, a, b, c, d, e, f])
-        }
+    let packed = PackedAddr::from(addr);
+    let [a, b, c, d, e, f, ..] = packed.0;
+    match packed.v4() {
+        Some([a, b, c, _]) => Subnet([TAG_V4, a, b, c, 0, 0, 0]),
+        None => Subnet([TAG_V6, a, b, c, d, e, f]),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::records::RecordId;
 use crate::rng::Rng;
 use crate::rules::Rule;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::datagram::{NO_TOKEN, Token, Transaction};
 
 /// Shortest adaptive time-out in ms.
@@ -304,7 +304,7 @@ pub struct Rpc<P: Plan> {
     /// The oldest first.
     unreached: P::Unreached,
     /// No later than the first time-out.
-    wake: Option<Instant>,
+    wake: Deadline,
     /// Over all peers: what to expect of one that was never asked.
     usual: Rtt,
 }
@@ -321,7 +321,7 @@ impl<P: Plan> Rpc<P> {
             index: P::RequestIndex::EMPTY,
             outgoing: Ring::EMPTY,
             unreached: P::Unreached::EMPTY,
-            wake: None,
+            wake: Deadline::NEVER,
             usual: Rtt::UNKNOWN,
         }
     };
@@ -400,11 +400,15 @@ impl<P: Plan> Rpc<P> {
             shared: false,
             queued: true,
         };
-        let handle = self.pending.insert(pending).map_err(|_| Full)?;
-        if self.outgoing.push_back(handle).is_err() {
-            // Only when the allocator has no memory: the ring is as long as the table.
-            self.pending.discard(handle);
+        if self.outgoing.is_full() {
+            // Of requests that were answered before they were sent again.
             return Err(Full);
+        }
+        let handle = self.pending.insert(pending).map_err(|_| Full)?;
+        // There is room: if memory lacks, it is sent at its time-out.
+        let queued = self.outgoing.push_back(handle).is_ok();
+        if let Some(pending) = self.pending.get_mut(handle) {
+            pending.queued = queued;
         }
         let rehash = |slot| {
             self.pending
@@ -413,7 +417,7 @@ impl<P: Plan> Rpc<P> {
         };
         self.index
             .insert(u64::from_be_bytes(transaction), handle.index(), rehash);
-        self.wake = earliest(self.wake, Some(deadline));
+        self.wake.lower(deadline);
         Ok(())
     }
 
@@ -520,14 +524,14 @@ impl<P: Plan> Rpc<P> {
 
     /// No later than the next time-out.
     #[must_use]
-    pub const fn wake(&self) -> Option<Instant> {
+    pub const fn wake(&self) -> Deadline {
         self.wake
     }
 
     /// Takes the next request that timed out by `now`, from slot `*from` on, which it moves. Call it
     /// from slot 0 until it returns `None`; after that [`wake`](Self::wake) is later than `now`.
     pub fn pop_expired(&mut self, now: Instant, from: &mut usize) -> Option<Expired> {
-        if self.wake.is_none_or(|wake| now < wake) {
+        if !self.wake.is_due(now) {
             return None;
         }
         while *from < self.pending.slots() {
@@ -539,7 +543,7 @@ impl<P: Plan> Rpc<P> {
             if now < pending.deadline {
                 continue;
             }
-            let stage = pending.stage;
+            let (stage, expired) = (pending.stage, *pending);
             if stage == Stage::Last && pending.repeat == Repeat::Twice {
                 pending.repeat = Repeat::Once;
                 pending.deadline = now.after_ms(u64::from(pending.timeout_ms));
@@ -547,9 +551,8 @@ impl<P: Plan> Rpc<P> {
                 continue;
             }
             if stage == Stage::Last {
-                let failed = *pending;
                 self.forget(handle);
-                return Some(Expired::Failed(failed));
+                return Some(Expired::Failed(expired));
             }
             let timeout = pending.sent.after_ms(u64::from(pending.timeout_ms));
             if now < timeout {
@@ -560,12 +563,13 @@ impl<P: Plan> Rpc<P> {
                 self.send_again(handle);
             }
             if stage == Stage::Fresh {
-                return self.pending.get(handle).copied().map(Expired::Late);
+                return Some(Expired::Late(expired));
             }
         }
-        self.wake = self.pending.iter().fold(None, |soonest, (_, pending)| {
-            earliest(soonest, Some(pending.deadline))
-        });
+        self.wake = Deadline::NEVER;
+        for (_, pending) in self.pending.iter() {
+            self.wake.lower(pending.deadline);
+        }
         None
     }
 
@@ -593,9 +597,10 @@ impl<P: Plan> Rpc<P> {
     }
 
     fn forget(&mut self, handle: Handle) {
-        if let Some(pending) = self.pending.remove(handle) {
+        if let Some(pending) = self.pending.get(handle) {
             self.index
                 .remove(u64::from_be_bytes(pending.transaction), handle.index());
+            self.pending.discard(handle);
         }
     }
 }

@@ -273,7 +273,8 @@ impl Put {
 
     fn offer<'a>(&self, bytes: &'a [u8]) -> Offer<'a> {
         Offer {
-            record: Record::decode(bytes).unwrap(),
+            // It has to outlive the offer, and a test makes few.
+            record: Box::leak(Box::new(Record::decode(bytes).unwrap())),
             depth: self.depth,
             spilled: self.spilled,
             age_ms: self.age_ms,
@@ -386,7 +387,7 @@ impl<P: Plan<Crypto = Toy>> Holder<P> {
     }
 
     fn put(&mut self, now: Instant, offer: &Offer<'_>) -> bool {
-        let record = &offer.record;
+        let record = offer.record;
         let location = record.key.shard::<Toy>(&record.author, offer.depth);
         let was_full = self.records.len() == self.records.capacity()
             || self.records.used_bytes() + record.bytes.len() > self.records.bytes_max();
@@ -496,13 +497,18 @@ impl<P: Plan<Crypto = Toy>> Holder<P> {
 
     /// Sweeps at every deadline up to `now`.
     fn sweep_until(&mut self, now: Instant) {
-        while let Some(at) = self.records.next_deadline().filter(|&at| at <= now) {
+        while let Some(at) = self.records.next_deadline().get().filter(|&at| at <= now) {
             let told = &mut self.told;
             self.records.handle_timeout(at, |key| {
                 let lost = told.iter().position(|told| *told == key).unwrap();
                 told.swap_remove(lost);
             });
-            assert!(self.records.next_deadline().is_none_or(|next| next > at));
+            assert!(
+                self.records
+                    .next_deadline()
+                    .get()
+                    .is_none_or(|next| next > at)
+            );
         }
     }
 
@@ -618,8 +624,9 @@ fn run<P: Plan<Crypto = Toy>>(seeded: bool, ops: &[Op]) {
                 let at = |slot| from.records.at(now, slot);
                 if let Some(held) = (slots > 0).then(|| at(which.index(slots))).flatten() {
                     let copy = held.copy();
+                    let record = Record::decode(copy.record).unwrap();
                     let offer = Offer {
-                        record: Record::decode(copy.record).unwrap(),
+                        record: &record,
                         depth: held.depth,
                         spilled: held.spilled,
                         age_ms: copy.age_ms,

@@ -145,14 +145,7 @@ impl<const BYTES: usize, const SLOTS: usize> Arena<BYTES, SLOTS> {
 
     /// Takes the bytes of a span out by moving those behind it, and their spans, forward.
     fn close_gap(&mut self, gap: Span) {
-        // A span lies within `used`, which is within the array; the compiler, which must see that this cannot panic, does
-        // not know that.
-        let (start, len) = (usize::from(gap.start), usize::from(gap.len));
-        if let Some(rest) = self.bytes.get_mut(start..usize::from(self.used))
-            && len <= rest.len()
-        {
-            rest.copy_within(len.., 0);
-        }
+        move_up(&mut self.bytes, gap, self.used);
         self.used -= gap.len;
         for (_, span) in self.spans.iter_mut() {
             if span.start > gap.start {
@@ -164,15 +157,33 @@ impl<const BYTES: usize, const SLOTS: usize> Arena<BYTES, SLOTS> {
 
     /// Copies `parts` to a span at the end.
     fn fill(&mut self, span: Span, parts: &[&[u8]]) {
-        let mut room = self.bytes.get_mut(span.range()).unwrap_or_default();
-        for part in parts {
-            let Some((place, rest)) = room.split_at_mut_checked(part.len()) else {
-                return;
-            };
-            place.copy_from_slice(part);
-            room = rest;
-        }
+        copy_parts(&mut self.bytes, span, parts);
         self.used += span.len;
+    }
+}
+
+/// Moves what lies behind a gap, up to `used`, to its beginning.
+#[inline(never)] // Once for the arenas of all sizes, as the next.
+fn move_up(bytes: &mut [u8], gap: Span, used: u16) {
+    // A span lies within `used`, which is within the array; the compiler, which must see that this cannot panic, does
+    // not know that.
+    let (start, len) = (usize::from(gap.start), usize::from(gap.len));
+    if let Some(rest) = bytes.get_mut(start..usize::from(used))
+        && len <= rest.len()
+    {
+        rest.copy_within(len.., 0);
+    }
+}
+
+#[inline(never)]
+fn copy_parts(bytes: &mut [u8], span: Span, parts: &[&[u8]]) {
+    let mut room = bytes.get_mut(span.range()).unwrap_or_default();
+    for part in parts {
+        let Some((place, rest)) = room.split_at_mut_checked(part.len()) else {
+            return;
+        };
+        place.copy_from_slice(part);
+        room = rest;
     }
 }
 

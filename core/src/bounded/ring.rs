@@ -2,7 +2,7 @@
 //!
 //! What to do when it is full is left to the caller, who gets the refused element back.
 //! Invariant: the `len` places from `head` on, going round at the end, are occupied, and no
-//! others.
+//! others; where the list lies in place, all its places from the first on.
 
 use core::marker::PhantomData;
 
@@ -14,7 +14,8 @@ const PLACES_KEPT: usize = 8;
 /// A queue that holds at most as many elements as the list `L` has places.
 ///
 /// Adding and taking cost the same whatever the length, apart from a few moves while the queue
-/// reaches a length that it never had before.
+/// reaches a length that it never had before. But where the list lies in place, taking moves all
+/// others to the front: they are few, and a board has less code to hold.
 ///
 /// ```
 /// use strandline_core::bounded::{Fixed, Ring};
@@ -47,6 +48,14 @@ impl<T, L: List<Option<T>>> Ring<T, L> {
     /// # Errors
     /// Gives `value` back when the queue is full, or when the allocator has no memory for it.
     pub fn push_back(&mut self, value: T) -> Result<(), T> {
+        if !L::GROWS {
+            if self.places.is_full() {
+                return Err(value);
+            }
+            // There is room.
+            let _ = self.places.push(Some(value));
+            return Ok(());
+        }
         if self.len == self.places.len() {
             self.add_places();
         }
@@ -65,10 +74,13 @@ impl<T, L: List<Option<T>>> Ring<T, L> {
 
     /// Takes the element that has been there longest.
     pub fn pop_front(&mut self) -> Option<T> {
+        if !L::GROWS {
+            return self.places.remove(0).flatten();
+        }
         let value = self.places.get_mut(self.head)?.take()?;
         self.head = self.place(1);
         self.len -= 1;
-        if L::GROWS && self.len == 0 && self.places.len() > PLACES_KEPT {
+        if self.len == 0 && self.places.len() > PLACES_KEPT {
             self.places.release();
             self.head = 0;
         }
@@ -78,13 +90,13 @@ impl<T, L: List<Option<T>>> Ring<T, L> {
     /// Shows the element that has been there longest.
     #[must_use]
     pub fn front(&self) -> Option<&T> {
-        self.places.get(self.head)?.as_ref()
+        self.places.get(self.head())?.as_ref()
     }
 
     /// Shows the element that has been there longest, to change it.
     #[must_use]
     pub fn front_mut(&mut self) -> Option<&mut T> {
-        self.places.get_mut(self.head)?.as_mut()
+        self.places.get_mut(self.head())?.as_mut()
     }
 
     /// Walks over the elements, the oldest first.
@@ -93,7 +105,7 @@ impl<T, L: List<Option<T>>> Ring<T, L> {
         let (round, straight) = self
             .places
             .as_slice()
-            .split_at_checked(self.head)
+            .split_at_checked(self.head())
             .unwrap_or_default();
         straight.iter().chain(round).flatten()
     }
@@ -101,10 +113,11 @@ impl<T, L: List<Option<T>>> Ring<T, L> {
     /// Walks over the elements, the oldest first, to change them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         // As in `iter`.
+        let head = self.head();
         let (round, straight) = self
             .places
             .as_mut_slice()
-            .split_at_mut_checked(self.head)
+            .split_at_mut_checked(head)
             .unwrap_or_default();
         straight.iter_mut().chain(round).flatten()
     }
@@ -118,20 +131,29 @@ impl<T, L: List<Option<T>>> Ring<T, L> {
 
     /// Counts the elements.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.len
+    pub fn len(&self) -> usize {
+        if L::GROWS {
+            self.len
+        } else {
+            self.places.len()
+        }
+    }
+
+    /// The place of the first element, if there is one.
+    const fn head(&self) -> usize {
+        if L::GROWS { self.head } else { 0 }
     }
 
     /// Tells whether there are no elements.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Tells whether the queue holds as many elements as it may.
     #[must_use]
-    pub const fn is_full(&self) -> bool {
-        self.len >= L::CAPACITY
+    pub fn is_full(&self) -> bool {
+        self.len() >= L::CAPACITY
     }
 
     /// Tells the most elements that the queue ever holds.
@@ -149,22 +171,17 @@ impl<T, L: List<Option<T>>> Ring<T, L> {
         if at >= places { at - places } else { at }
     }
 
-    /// Adds places to a queue that fills all it has: all there can be where they take no memory, else half as many
-    /// again, so that the moves that make a gap for them are few in the long run.
+    /// Adds places to a queue that fills all it has: half as many again, so that the moves that make a gap for them are
+    /// few in the long run.
     fn add_places(&mut self) {
         let before = self.places.len();
-        let wanted = if L::GROWS {
-            self.len / 2 + 1
-        } else {
-            L::CAPACITY - before
-        };
-        for _ in 0..wanted {
+        for _ in 0..=self.len / 2 {
             if self.places.push(None).is_err() {
                 break;
             }
         }
         let added = self.places.len() - before;
-        if !L::GROWS || self.head == 0 || added == 0 {
+        if self.head == 0 || added == 0 {
             return;
         }
         // From `head` on they go to the new end; the last one first, where there is nothing yet.

@@ -164,10 +164,11 @@ impl<P: Plan> Dht<P> {
         bytes: &[u8],
         told_ms: u64,
     ) -> Result<(), PutError> {
-        let record = match Record::decode(bytes) {
-            Ok(record) if is_immutable::<P>(&record) => record,
+        let decoded = Record::decode(bytes);
+        let record = match &decoded {
+            Ok(record) if is_immutable::<P>(record) => record,
             wrong => {
-                let rule = wrong.err().unwrap_or(Rule::Key);
+                let rule = wrong.as_ref().err().copied().unwrap_or(Rule::Key);
                 self.dropped.count(rule);
                 return Err(PutError::Refused(rule));
             }
@@ -197,7 +198,7 @@ impl<P: Plan> Dht<P> {
             return Ok(());
         }
         let told_ms = told_ms.min(COPY_MAX_MS >> (between / k));
-        let kept = self.keep_copy(&record, source, told_ms);
+        let kept = self.keep_copy(record, source, told_ms);
         if let Err(error) = kept {
             self.dropped.count(error.rule());
         }

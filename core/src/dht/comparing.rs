@@ -1,13 +1,14 @@
 //! Comparing: what this node says when a holder tells it what lies with that.
 //!
-//! Owns the answer alone: which of the records told this node lacks and would take, and which it holds too. Asking, and
-//! what follows from the answer, is `repair`'s. Invariants: nothing changes here; one datagram costs a bounded number of
+//! Owns the answer alone: which of the records told this node lacks and would take, and which it holds too; and which of
+//! two records of a slot is the newer. Asking, and what follows from the answer, is `repair`'s. Invariants: nothing changes here; one datagram costs a bounded number of
 //! hashes, whatever it tells.
 
 use crate::id::Key;
 use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::records::Held;
+use crate::rules::Rule;
 use crate::wire::datagram::{DIGEST_LEN, Digest, Told};
 use crate::wire::record::{Kinds, Record};
 
@@ -65,6 +66,26 @@ impl<P: Plan> Dht<P> {
 
 /// What stands for a record when holders compare.
 pub(super) fn digest_of<P: Plan>(held: &Held<'_>) -> Option<Digest> {
-    let record = Record::decode(held.bytes).ok()?;
-    Some(Digest::of::<P::Crypto>(&record, held.depth))
+    let record = &Record::decode(held.bytes);
+    let record = record.as_ref().ok()?;
+    Some(Digest::of::<P::Crypto>(record, held.depth))
+}
+
+/// Whether a record is another one of the same slot, with a higher sequence than an own one, or with the same, unless it
+/// is to be `higher`.
+///
+/// # Errors
+/// [`Rule::Older`]: it is not. Or what is wrong with it.
+#[inline(never)] // Its frame, of two records, is to be gone before anything is verified.
+pub(super) fn is_newer(own: &[u8], theirs: &[u8], higher: bool) -> Result<(), Rule> {
+    let (own, theirs) = (&Record::decode(own), &Record::decode(theirs));
+    let (own, theirs) = match (own, theirs) {
+        (Ok(own), Ok(theirs)) => (own, theirs),
+        (Err(rule), _) | (_, Err(rule)) => return Err(*rule),
+    };
+    let newer = theirs.key == own.key
+        && theirs.slot() == own.slot()
+        && (theirs.sequence > own.sequence || (theirs.sequence == own.sequence && !higher))
+        && theirs.bytes != own.bytes;
+    if newer { Ok(()) } else { Err(Rule::Older) }
 }

@@ -10,12 +10,11 @@ use crate::bounded::{Handle, List};
 use crate::id::{Key, NodeId};
 use crate::overlay::{Entry, Overlay};
 use crate::plan::Plan;
-use crate::records::Held;
+use crate::records::RecordId;
 use crate::rpc::{Peer, Repeat, Tag};
 use crate::rules::Rule;
-use crate::time::Instant;
+use crate::time::Deadline;
 use crate::wire::datagram::Contact;
-use crate::wire::record::Record;
 
 use super::Dht;
 
@@ -46,7 +45,7 @@ pub(super) struct HandOver<P: Plan> {
     /// The next slot of the store.
     slot: usize,
     under_way: u8,
-    step: Option<Instant>,
+    step: Deadline,
     plan: PhantomData<fn() -> P>,
 }
 
@@ -56,11 +55,11 @@ impl<P: Plan> HandOver<P> {
         walk: Walk::Idle,
         slot: 0,
         under_way: 0,
-        step: None,
+        step: Deadline::NEVER,
         plan: PhantomData,
     };
 
-    pub(super) const fn next_deadline(&self) -> Option<Instant> {
+    pub(super) const fn next_deadline(&self) -> Deadline {
         self.step
     }
 
@@ -85,8 +84,8 @@ impl<P: Plan> Dht<P> {
             self.dropped.count(Rule::Full);
             self.repair_soon();
         }
-        if self.handover.step.is_none() && self.handover.under_way < AT_ONCE {
-            self.handover.step = Some(self.now.after_ms(STEP_PAUSE_MS));
+        if self.handover.step.is_never() && self.handover.under_way < AT_ONCE {
+            self.handover.step = Deadline::at(self.now.after_ms(STEP_PAUSE_MS));
         }
     }
 
@@ -99,7 +98,7 @@ impl<P: Plan> Dht<P> {
 
     /// Does a step of the walk, if it is due.
     pub(super) fn hand_over_slice(&mut self) {
-        if self.handover.step.is_some_and(|at| at <= self.now) {
+        if self.handover.step.is_due(self.now) {
             self.hand_over_step();
         }
     }
@@ -107,13 +106,13 @@ impl<P: Plan> Dht<P> {
     /// A record was handed over, or could not be.
     pub(super) fn on_handed_over(&mut self) {
         self.handover.under_way = self.handover.under_way.saturating_sub(1);
-        if self.handover.step.is_none() {
+        if self.handover.step.is_never() {
             self.hand_over_step();
         }
     }
 
     fn hand_over_step(&mut self) {
-        self.handover.step = None;
+        self.handover.step = Deadline::NEVER;
         for _ in 0..STEP_RECORDS {
             if self.handover.under_way >= AT_ONCE {
                 // An answer goes on with it.
@@ -144,7 +143,7 @@ impl<P: Plan> Dht<P> {
             self.handover.slot += 1;
             self.handover.under_way += 1;
         }
-        self.handover.step = Some(self.now.after_ms(STEP_PAUSE_MS));
+        self.handover.step = Deadline::at(self.now.after_ms(STEP_PAUSE_MS));
     }
 
     /// The walk under way, or the next newcomer's.
@@ -173,14 +172,24 @@ impl<P: Plan> Dht<P> {
 
     /// Who is to get the record in a slot, and the request for it.
     fn receiver(&self, walk: Walk, slot: usize) -> Option<(Tag, Peer)> {
-        let held = self.records.at(self.now, slot)?;
-        let location = location_of::<P>(&held)?;
+        let record = self.record_at(slot)?;
+        let location = self.records.location(record)?;
         let peer = match walk {
             Walk::Newcomer(newcomer) => self.newcomer_for(&location, &newcomer)?,
             Walk::Leaving(_) => self.next_in_line(&location)?,
             Walk::Idle => return None,
         };
-        Some((Tag::HandOver { record: held.id }, peer))
+        Some((Tag::HandOver { record }, peer))
+    }
+
+    /// The record in a slot, unless it has expired.
+    pub(super) fn record_at(&self, slot: usize) -> Option<RecordId> {
+        self.records.at(self.now, slot).map(|held| held.id)
+    }
+
+    /// Where the record in a slot lies.
+    pub(super) fn location_at(&self, slot: usize) -> Option<Key> {
+        self.records.location(self.record_at(slot)?)
     }
 
     /// The newcomer, if it is among the nearest to a location and this node is one of those that give.
@@ -209,10 +218,4 @@ impl<P: Plan> Dht<P> {
         let place = *nearest.get(replication - 1)?;
         self.overlay.at(place).map(Entry::peer)
     }
-}
-
-/// Where a record lies.
-pub(super) fn location_of<P: Plan>(held: &Held<'_>) -> Option<Key> {
-    let (key, author) = Record::place(held.bytes).ok()?;
-    Some(key.shard::<P::Crypto>(&author, held.depth))
 }

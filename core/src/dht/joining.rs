@@ -12,7 +12,7 @@ use crate::output::Busy;
 use crate::overlay::{K, Overlay};
 use crate::plan::Plan;
 use crate::rpc::{Peer, Repeat, Tag};
-use crate::time::Instant;
+use crate::time::{Deadline, Instant};
 use crate::wire::datagram::Contact;
 
 use super::Dht;
@@ -48,18 +48,18 @@ pub struct Leave {
 pub(super) struct Joining<P: Plan> {
     /// Those that the host named last first.
     bootstraps: P::Bootstraps,
-    retry: Option<Instant>,
+    retry: Deadline,
     round: u8,
 }
 
 impl<P: Plan> Joining<P> {
     pub(super) const EMPTY: Self = Self {
         bootstraps: P::Bootstraps::EMPTY,
-        retry: None,
+        retry: Deadline::NEVER,
         round: 0,
     };
 
-    pub(super) const fn next_deadline(&self) -> Option<Instant> {
+    pub(super) const fn next_deadline(&self) -> Deadline {
         self.retry
     }
 
@@ -157,22 +157,22 @@ impl<P: Plan> Dht<P> {
     fn schedule_retry(&mut self) {
         let alone = self.overlay.entries().is_empty() && !self.joining.bootstraps.is_empty();
         if !alone {
-            (self.joining.retry, self.joining.round) = (None, 0);
-        } else if self.joining.retry.is_none() {
+            (self.joining.retry, self.joining.round) = (Deadline::NEVER, 0);
+        } else if self.joining.retry.is_never() {
             let doubled = RETRY_MIN_MS << self.joining.round.min(6);
             let pause_ms = self
                 .rng
                 .jitter(doubled.min(RETRY_MAX_MS), RETRY_JITTER_PERCENT);
-            self.joining.retry = Some(self.now.after_ms(pause_ms));
+            self.joining.retry = Deadline::at(self.now.after_ms(pause_ms));
         }
     }
 
     /// Pings the addresses to join through once more, if that is due.
     pub(super) fn retry_bootstraps(&mut self) {
-        if self.joining.retry.is_none_or(|at| self.now < at) {
+        if !self.joining.retry.is_due(self.now) {
             return;
         }
-        self.joining.retry = None;
+        self.joining.retry = Deadline::NEVER;
         self.joining.round = self.joining.round.saturating_add(1);
         if self.overlay.entries().is_empty() {
             for at in 0..self.joining.bootstraps.len() {
@@ -185,14 +185,10 @@ impl<P: Plan> Dht<P> {
         self.schedule_retry();
     }
 
-    fn is_joining_through(&self, addr: PackedAddr) -> bool {
-        self.waiting_join(|join| join.addr == addr).is_some()
-    }
-
-    /// A join that waits for an address to answer.
-    fn waiting_join(&self, is: impl Fn(&Join) -> bool) -> Option<Handle> {
+    /// A join that waits for this address to answer.
+    fn waiting_join(&self, addr: &PackedAddr) -> Option<Handle> {
         self.ops.iter().find_map(|(handle, op)| match &op.job {
-            Job::Join(join) if !join.seeking && is(join) => Some(handle),
+            Job::Join(join) if !join.seeking && join.addr == *addr => Some(handle),
             Job::Join(_)
             | Job::Refresh
             | Job::Find
@@ -206,7 +202,7 @@ impl<P: Plan> Dht<P> {
 
     /// An address to join through answered.
     pub(super) fn on_bootstrap(&mut self, contact: &Contact) {
-        while let Some(handle) = self.waiting_join(|join| join.addr == contact.addr) {
+        while let Some(handle) = self.waiting_join(&contact.addr) {
             if let Some(op) = self.ops.get_mut(handle) {
                 op.job = Job::Join(Join {
                     addr: contact.addr,
@@ -232,14 +228,14 @@ impl<P: Plan> Dht<P> {
 
     /// An address to join through did not answer: a join that waits for it tries again.
     pub(super) fn on_bootstrap_failed(&mut self, addr: PackedAddr) {
-        if self.is_joining_through(addr) {
+        if self.waiting_join(&addr).is_some() {
             self.ping_bootstrap(addr);
         }
     }
 
     /// The contacts changed: sees to it that a lonely node goes on trying.
     pub(super) fn after_change(&mut self) {
-        if self.overlay.entries().is_empty() == self.joining.retry.is_none() {
+        if self.overlay.entries().is_empty() == self.joining.retry.is_never() {
             self.schedule_retry();
         }
     }

@@ -53,7 +53,7 @@ use crate::records::Records;
 use crate::rng::Rng;
 use crate::rpc::{Expired, Peer, Repeat, Rpc, Tag, Tokens};
 use crate::rules::{Dropped, Rule};
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::NetworkId;
 use crate::wire::datagram::{Contact, Datagram};
 
@@ -90,7 +90,7 @@ pub struct Dht<P: Plan> {
     /// The latest time handed in; time never runs backwards here.
     now: Instant,
     /// No later than the first deadline of an operation.
-    ops_wake: Option<Instant>,
+    ops_wake: Deadline,
     clock: Clock,
     joining: Joining<P>,
     handover: HandOver<P>,
@@ -156,7 +156,7 @@ impl<P: Plan> Dht<P> {
             records: Records::EMPTY,
             ops: Slab::EMPTY,
             shares: P::Shares::EMPTY,
-            ops_wake: None,
+            ops_wake: Deadline::NEVER,
             serial: 0,
             waiting: false,
             visits: Slab::EMPTY,
@@ -252,17 +252,17 @@ impl<P: Plan> Dht<P> {
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next; after it was, always in the future.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        [
-            self.rpc.wake(),
-            self.ops_wake,
-            self.records.next_deadline(),
-            self.overlay.next_upkeep(),
-            self.joining.next_deadline(),
-            self.handover.next_deadline(),
-            self.repair.next_deadline(),
-        ]
-        .into_iter()
-        .fold(None, earliest)
+        self.deadline().get()
+    }
+
+    fn deadline(&self) -> Deadline {
+        (self.rpc.wake())
+            .or(self.ops_wake)
+            .or(self.records.next_deadline())
+            .or(self.overlay.next_upkeep())
+            .or(self.joining.next_deadline())
+            .or(self.handover.next_deadline())
+            .or(self.repair.next_deadline())
     }
 
     /// Tells the time of day, with its uncertainty.
@@ -369,13 +369,13 @@ impl<P: Plan> Dht<P> {
     /// Moves on to `now`, and lets the timers fire that were due by then: every input does that first.
     fn catch_up(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        if self.next_deadline().is_none_or(|at| self.now < at) {
+        if !self.deadline().is_due(self.now) {
             return;
         }
         self.expire_requests();
         self.expire_ops();
         self.expire_records();
-        while self.overlay.next_upkeep().is_some_and(|at| at <= self.now) {
+        while self.overlay.next_upkeep().is_due(self.now) {
             self.upkeep();
         }
         self.retry_bootstraps();

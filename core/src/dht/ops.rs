@@ -9,11 +9,12 @@ use crate::id::{ID_BYTES, Key, NodeId, UserId};
 use crate::output::{Busy, Recipient};
 use crate::overlay::Overlay;
 use crate::plan::Plan;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::record::{Kind, Kinds, Signed};
 use crate::wire::{MESSAGE_LEN_MAX, PAYLOAD_LEN_MAX};
 
 use super::gets::Frontier;
+use super::handover::HandOver;
 use super::messages::Letter;
 use super::{Dht, quorum};
 
@@ -405,7 +406,7 @@ impl<P: Plan> Dht<P> {
             job,
         };
         let handle = self.ops.insert(op).map_err(|_| Busy)?;
-        self.ops_wake = earliest(self.ops_wake, Some(deadline));
+        self.ops_wake.lower(deadline);
         self.waiting |= waits;
         if let Some(first) = same {
             self.share(first, handle);
@@ -420,12 +421,14 @@ impl<P: Plan> Dht<P> {
             return false;
         }
         let age = self.serial;
-        let longest = self
-            .ops
-            .iter()
-            .filter(|(_, op)| op.waits)
-            .max_by_key(|(_, op)| age.wrapping_sub(op.serial))
-            .map(|(handle, _)| handle);
+        let mut longest = None;
+        let mut waited = 0;
+        for (handle, op) in self.ops.iter() {
+            // As long as another: the later one goes first.
+            if op.waits && age.wrapping_sub(op.serial) >= waited {
+                (longest, waited) = (Some(handle), age.wrapping_sub(op.serial));
+            }
+        }
         self.waiting = longest.is_some();
         longest.is_some_and(|op| self.start_visit(op))
     }
@@ -441,14 +444,14 @@ impl<P: Plan> Dht<P> {
         }
         op.waits = false;
         let keeps_visit = matches!(op.job, Job::Find) && op.owner == Some(Owner::Application);
-        let target = op.target;
-        let job = core::mem::replace(&mut op.job, Job::Done(result));
-        self.release(&job);
+        let (target, was_put) = (op.target, matches!(op.job, Job::Put(_)));
+        release::<P>(&op.job, &mut self.parked, &mut self.handover);
+        op.job = Job::Done(result);
         if !keeps_visit {
             self.drop_visits(handle);
         }
         if Self::SHARES {
-            if matches!(job, Job::Put(_)) {
+            if was_put {
                 self.put_ended(&target);
             }
             self.share_result(handle, Some(&result));
@@ -457,10 +460,11 @@ impl<P: Plan> Dht<P> {
 
     /// Gives the slot of an operation back, and all that it held.
     pub(super) fn close(&mut self, handle: Handle) {
-        let Some(op) = self.ops.remove(handle) else {
+        let Some(op) = self.ops.get(handle) else {
             return;
         };
-        self.release(&op.job);
+        release::<P>(&op.job, &mut self.parked, &mut self.handover);
+        self.ops.discard(handle);
         self.drop_visits(handle);
         self.drop_values(handle);
         if Self::SHARES {
@@ -476,16 +480,6 @@ impl<P: Plan> Dht<P> {
             if let Some(value) = self.values.swap_remove(at) {
                 self.parked.remove(value.blob);
             }
-        }
-    }
-
-    fn release(&mut self, job: &Job<P>) {
-        match job {
-            Job::Put(Put { record: blob, .. }) | Job::Send(Letter { blob, .. }) => {
-                self.parked.remove(*blob);
-            }
-            Job::Leave(_) => self.handover.stop_leaving(),
-            Job::Join(_) | Job::Refresh | Job::Find | Job::Get(_) | Job::Done(_) => {}
         }
     }
 
@@ -518,7 +512,7 @@ impl<P: Plan> Dht<P> {
 
     /// Ends the operations whose time is over, with what they have.
     pub(super) fn expire_ops(&mut self) {
-        if self.ops_wake.is_none_or(|wake| self.now < wake) {
+        if !self.ops_wake.is_due(self.now) {
             return;
         }
         for at in 0..self.ops.slots() {
@@ -536,13 +530,12 @@ impl<P: Plan> Dht<P> {
                 self.finish(handle, result);
             }
         }
-        self.ops_wake = self
-            .ops
-            .iter()
-            .filter(|(_, op)| !matches!(op.job, Job::Done(_)))
-            .fold(None, |soonest, (_, op)| {
-                earliest(soonest, Some(op.deadline))
-            });
+        self.ops_wake = Deadline::NEVER;
+        for (_, op) in self.ops.iter() {
+            if !matches!(op.job, Job::Done(_)) {
+                self.ops_wake.lower(op.deadline);
+            }
+        }
     }
 
     /// What an operation has when its time is over.
@@ -592,5 +585,16 @@ impl<P: Plan> Dht<P> {
             .filter(|id| self.overlay.is_nearer(location, id, &own))
             .count()
             < P::Overlay::replication()
+    }
+}
+
+/// Gives back what a job holds.
+fn release<P: Plan>(job: &Job<P>, parked: &mut P::Parked, handover: &mut HandOver<P>) {
+    match job {
+        Job::Put(Put { record: blob, .. }) | Job::Send(Letter { blob, .. }) => {
+            parked.remove(*blob);
+        }
+        Job::Leave(_) => handover.stop_leaving(),
+        Job::Join(_) | Job::Refresh | Job::Find | Job::Get(_) | Job::Done(_) => {}
     }
 }

@@ -28,12 +28,14 @@ impl<P: Plan> Dht<P> {
         };
         let put = *put;
         let mut bytes = [0; RECORD_LEN_MAX];
-        let record = self.parked.get(put.record).and_then(|record| {
+        let copied = self.parked.get(put.record).and_then(|record| {
             let copy = bytes.get_mut(..record.len())?;
             copy.copy_from_slice(record);
-            Record::decode(copy).ok()
+            Some(&*copy)
         });
-        let Some(record) = record else { return };
+        let Ok(record) = &Record::decode(copied.unwrap_or_default()) else {
+            return;
+        };
         let passed_ms = self.now.since_ms(put.begun);
         let outcome = self.offer(&Offer {
             record,
@@ -47,8 +49,7 @@ impl<P: Plan> Dht<P> {
             Err(PutError::Older(id)) => self.records.get(self.now, id),
             Ok(()) | Err(PutError::Full | PutError::NoRoom | PutError::Refused(_)) => None,
         };
-        let held = held.and_then(|held| Record::decode(held.bytes).ok());
-        let older = held.map(|held| held.sequence);
+        let older = held.and_then(|held| Some(Record::decode(held.bytes).as_ref().ok()?.sequence));
         let Some(Job::Put(put)) = self.ops.get_mut(op).map(|op| &mut op.job) else {
             return;
         };

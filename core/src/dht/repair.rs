@@ -17,12 +17,12 @@ use crate::plan::Plan;
 use crate::records::{Held, Offer, RecordId};
 use crate::rpc::{Repeat, Tag};
 use crate::rules::Rule;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::datagram::{Contact, DIGEST_LEN, HAVE_ROOM, LOCATION_LEN, PutOutcome};
 use crate::wire::record::{Kinds, Record};
 
-use super::comparing::digest_of;
-use super::handover::{GIVERS, location_of};
+use super::comparing::{digest_of, is_newer};
+use super::handover::GIVERS;
 use super::{Dht, Notice};
 
 /// The pause between two rounds, in ms: 10 to 15 minutes.
@@ -109,7 +109,7 @@ pub(super) struct Repair {
     /// Records of the window that one of the nearest holds, and this node should not any more.
     held_there: u64,
     /// The next step, or the beginning of the next round.
-    due: Option<Instant>,
+    due: Deadline,
     /// A round that begins sooner is not about every record.
     full: Instant,
     /// A changed neighbourhood begins no round before this.
@@ -140,12 +140,12 @@ impl Repair {
         place: 0,
         records: 0,
         held_there: 0,
-        due: None,
+        due: Deadline::NEVER,
         full: Instant::ZERO,
         rested: Instant::ZERO,
     };
 
-    pub(super) const fn next_deadline(&self) -> Option<Instant> {
+    pub(super) const fn next_deadline(&self) -> Deadline {
         self.due
     }
 
@@ -200,7 +200,7 @@ impl<P: Plan> Dht<P> {
     /// The contacts changed: a neighbour that vanished, or several newcomers, bring the next round on.
     pub(super) fn repair_after(&mut self, change: &Change) {
         if let Some(contact) = change.added {
-            if self.repair.phase == Phase::Idle && self.repair.due.is_none() {
+            if self.repair.phase == Phase::Idle && self.repair.due.is_never() {
                 self.schedule_round();
             }
             self.count_change(&contact.addr);
@@ -237,31 +237,31 @@ impl<P: Plan> Dht<P> {
         if self.repair.phase == Phase::Idle {
             let pause_ms = self.rng.jitter(SOON_MS, SOON_JITTER_PERCENT);
             let soon = self.now.max(self.repair.rested).after_ms(pause_ms);
-            self.repair.due = earliest(self.repair.due, Some(soon));
+            self.repair.due.lower(soon);
         }
     }
 
     /// A newcomer was handed what it should hold: perhaps it took this node's place.
     pub(super) fn let_go_soon(&mut self) {
-        if P::LETS_GO_SOON && self.repair.phase == Phase::Idle && self.repair.due.is_some() {
+        if P::LETS_GO_SOON && self.repair.phase == Phase::Idle && !self.repair.due.is_never() {
             let pause_ms = self.rng.jitter(LET_GO_MS, SOON_JITTER_PERCENT);
             let soon = self.now.after_ms(pause_ms);
-            self.repair.due = earliest(self.repair.due, Some(soon));
+            self.repair.due.lower(soon);
         }
     }
 
     fn schedule_round(&mut self) {
         let pause_ms = self.rng.jitter(ROUND_MS, ROUND_JITTER_PERCENT);
         let due = self.now.after_ms(pause_ms);
-        (self.repair.full, self.repair.due) = (due, Some(due));
+        (self.repair.full, self.repair.due) = (due, Deadline::at(due));
     }
 
     /// Does a step of the round, or begins one, if that is due.
     pub(super) fn repair_slice(&mut self) {
-        if self.repair.due.is_none_or(|at| self.now < at) {
+        if !self.repair.due.is_due(self.now) {
             return;
         }
-        self.repair.due = None;
+        self.repair.due = Deadline::NEVER;
         match self.repair.phase {
             Phase::Idle if self.overlay.entries().is_empty() => {} // The first contact schedules the next.
             Phase::Idle => {
@@ -281,7 +281,7 @@ impl<P: Plan> Dht<P> {
             self.repair.rested = self.now.after_ms(REST_MS);
         }
         if P::LETS_GO_SOON && self.repair.scope <= Scope::Gaps {
-            self.repair.due = Some(self.repair.full.max(self.now.after_ms(PAUSE_MS)));
+            self.repair.due = Deadline::at(self.repair.full.max(self.now.after_ms(PAUSE_MS)));
         } else {
             self.schedule_round();
         }
@@ -291,7 +291,7 @@ impl<P: Plan> Dht<P> {
     }
 
     fn repair_later(&mut self) {
-        self.repair.due = Some(self.now.after_ms(PAUSE_MS));
+        self.repair.due = Deadline::at(self.now.after_ms(PAUSE_MS));
     }
 
     /// Finds the next peer of the window, and tells it what is held. Most of the room for requests stays with those
@@ -335,7 +335,8 @@ impl<P: Plan> Dht<P> {
         let repair = &self.repair;
         let mut next: Option<Batch> = None;
         for place in 0..WINDOW {
-            let Some((held, location)) = self.worth(repair.start() + place) else {
+            let slot = repair.start() + place;
+            let Some(location) = self.worth(slot) else {
                 continue;
             };
             let place = u8::try_from(place).unwrap_or(u8::MAX);
@@ -360,7 +361,7 @@ impl<P: Plan> Dht<P> {
                     });
                 }
                 if let Some(batch) = next.as_mut().filter(|batch| batch.peer == peer) {
-                    self.add(batch, place, &held, &location);
+                    self.add(batch, place, slot, &location);
                 }
             }
         }
@@ -368,8 +369,8 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Adds a record to a batch, if there is room in its datagram.
-    fn add(&self, batch: &mut Batch, place: u8, held: &Held<'_>, location: &Key) {
-        let bit = self.repair.bit(held.id.slot());
+    fn add(&self, batch: &mut Batch, place: u8, slot: usize, location: &Key) {
+        let bit = self.repair.bit(slot);
         let named = self
             .records
             .read(self.now, location, Kinds::ALL, 0)
@@ -383,11 +384,12 @@ impl<P: Plan> Dht<P> {
         batch.records |= bit;
     }
 
-    /// The record in a slot and where it lies, if it has long enough to live.
-    fn worth(&self, slot: usize) -> Option<(Held<'_>, Key)> {
-        let held = self.records.at(self.now, slot)?;
-        let location = location_of::<P>(&held)?;
-        (held.remaining_ms >= WORTH_MS).then_some((held, location))
+    /// Where the record in a slot lies, if it has long enough to live.
+    fn worth(&self, slot: usize) -> Option<Key> {
+        match &self.records.at(self.now, slot) {
+            Some(held) if held.remaining_ms >= WORTH_MS => self.records.location(held.id),
+            Some(_) | None => None,
+        }
     }
 
     /// With how many of the nearest this node compares what it holds at a location: the others that should hold it, as
@@ -427,17 +429,15 @@ impl<P: Plan> Dht<P> {
 
     /// Goes through the records of the window as a peer is told them: grouped by location. `tell` learns whether a
     /// group begins.
-    fn each_told(&self, mut tell: impl FnMut(bool, &Key, &Held<'_>)) {
+    #[inline(never)] // Once for both that go through them.
+    fn each_told(&self, tell: &mut dyn FnMut(bool, &Key, &Held<'_>)) {
         let repair = &self.repair;
         for place in 0..WINDOW {
             let slot = repair.start() + place;
             if repair.records & repair.bit(slot) == 0 {
                 continue;
             }
-            let Some(held) = self.records.at(self.now, slot) else {
-                continue;
-            };
-            let Some(location) = location_of::<P>(&held) else {
+            let Some(location) = self.location_at(slot) else {
                 continue;
             };
             let told = |held: &Held<'_>| repair.records & repair.bit(held.id.slot()) != 0;
@@ -457,20 +457,22 @@ impl<P: Plan> Dht<P> {
             return None;
         }
         let (mut len, mut count_at) = (0, 0);
-        self.each_told(|begins, location, held| {
+        self.each_told(&mut |begins, location, held| {
             let Some(digest) = digest_of::<P>(held) else {
                 return;
             };
             let start = if begins { len + LOCATION_LEN } else { len };
             // The store may have changed since the room was counted: what does not fit is left out.
-            let Some(place) = out.get_mut(start..start + DIGEST_LEN) else {
+            let rest = out.get_mut(start..).unwrap_or_default();
+            let Some(place) = rest.first_chunk_mut() else {
                 return;
             };
-            place.copy_from_slice(&digest.to_bytes());
+            *place = digest.to_bytes();
             if begins {
                 count_at = start - 1;
-                if let Some(place) = out.get_mut(len..count_at) {
-                    place.copy_from_slice(location.as_bytes());
+                let rest = out.get_mut(len..).unwrap_or_default();
+                if let Some(place) = rest.first_chunk_mut() {
+                    *place = *location.as_bytes();
                 }
             }
             if let Some(count) = out.get_mut(count_at) {
@@ -489,7 +491,7 @@ impl<P: Plan> Dht<P> {
         }
         // Should the store have changed meanwhile, the wrong ones may be put: then they are held there already.
         let (mut wanted, mut held_there, mut n) = (0, 0, 0);
-        self.each_told(|_, location, held| {
+        self.each_told(&mut |_, location, held| {
             let bit = self.repair.bit(held.id.slot());
             let is_in = |bits: u64| bits.checked_shr(n).is_some_and(|bits| bits & 1 == 1);
             if is_in(lacks) {
@@ -567,16 +569,15 @@ impl<P: Plan> Dht<P> {
             None => self.repair.records = 0,
             Some(PutOutcome::Stored | PutOutcome::Older { .. } | PutOutcome::Refused) => {}
         }
-        if self.repair.phase == Phase::Giving && self.repair.due.is_none() {
+        if self.repair.phase == Phase::Giving && self.repair.due.is_never() {
             self.give();
         }
     }
 
     /// The location is full at the peer: others of the kind find no place there either.
     fn skip_like(&mut self, record: RecordId) {
-        let held = self.records.get(self.now, record);
-        let Some((held, location)) = held.and_then(|held| Some((held, location_of::<P>(&held)?)))
-        else {
+        let held = &self.records.get(self.now, record);
+        let (Some(held), Some(location)) = (held, self.records.location(record)) else {
             return;
         };
         let kinds = Kinds::of(&[held.kind]);
@@ -589,46 +590,29 @@ impl<P: Plan> Dht<P> {
     /// its lifetime; a node that does not know it gets the record in the peer's own round.
     #[inline(never)] // Its frame is not to lie under what other answers need.
     pub(super) fn on_newer(&mut self, record: RecordId, theirs: &[u8], from: &Contact) {
-        if let Some(offer) = &self.newer_from(record, theirs, from) {
-            // The store counts what it refuses.
-            let _ = self.offer(offer);
+        let Some(held) = self.records.get(self.now, record) else {
+            return;
+        };
+        if let Err(rule) = is_newer(held.bytes, theirs, true) {
+            self.dropped.count(rule);
+            return;
         }
-    }
-
-    /// What a peer sent as newer than a record held, as it is offered to the own store.
-    #[inline(never)] // Its frame is to be gone before anything is verified.
-    fn newer_from<'r>(
-        &mut self,
-        record: RecordId,
-        theirs: &'r [u8],
-        from: &Contact,
-    ) -> Option<Offer<'r>> {
-        let held = self.records.get(self.now, record)?;
-        let newer = Record::decode(held.bytes).and_then(|own| {
-            let theirs = Record::decode(theirs)?;
-            let newer = theirs.key == own.key
-                && theirs.slot() == own.slot()
-                && theirs.sequence > own.sequence;
-            newer.then_some(theirs).ok_or(Rule::Older)
-        });
-        let theirs = match newer {
-            Ok(theirs) => theirs,
-            Err(rule) => {
-                self.dropped.count(rule);
-                return None;
-            }
+        let (depth, age_ms) = (held.depth, held.age_ms);
+        let Ok(theirs) = &Record::decode(theirs) else {
+            return;
         };
         if theirs.issued_ms == 0 || self.clock.unix_ms(self.now).is_none() {
-            return None;
+            return;
         }
         let source = from.addr.to_socket_addr().map(source_of);
-        Some(Offer {
+        // The store counts what it refuses.
+        let _ = self.offer(&Offer {
             record: theirs,
-            depth: held.depth,
+            depth,
             spilled: false,
-            age_ms: held.age_ms,
+            age_ms,
             remaining_ms: u64::from(theirs.lifetime_ms),
             source: Some(source.unwrap_or_default()),
-        })
+        });
     }
 }

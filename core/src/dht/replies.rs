@@ -19,6 +19,7 @@ use crate::wire::datagram::{Body, Contact, Datagram, Denial, NO_TOKEN, PutOutcom
 use crate::wire::record::{Copy as RecordCopy, Kinds, Record};
 
 use super::Dht;
+use super::comparing::is_newer;
 use super::ops::{Job, OpId, OpResult, Owner};
 
 /// The records that one answer brought for a get. Go through them with [`Found::next`].
@@ -64,19 +65,31 @@ impl<'d> Found<'d> {
             // A datagram holds a few copies: walking over those taken costs less than keeping the place.
             let copy = RecordCopy::iter(self.copies).nth(self.taken)?;
             self.taken += 1;
-            match self.check(dht, &copy) {
-                Ok(verified) => return Some(verified),
-                Err(rule) => dht.dropped.count(rule),
-            }
+            let rule = match Record::decode(copy.record) {
+                Ok(record) => match self.check(dht, &copy, &record) {
+                    Ok(remaining_ms) => {
+                        return Some(Verified {
+                            record,
+                            remaining_ms,
+                            age_ms: copy.age_ms.min(AGE_MAX_MS),
+                            holder: self.holder,
+                        });
+                    }
+                    Err(rule) => rule,
+                },
+                Err(rule) => rule,
+            };
+            dht.dropped.count(rule);
         }
     }
 
+    /// Checks all about a record, and counts it; what is left of its lifetime, in ms.
     fn check<P: Plan>(
         &self,
         dht: &mut Dht<P>,
         copy: &RecordCopy<'d>,
-    ) -> Result<Verified<'d>, Rule> {
-        let record = Record::decode(copy.record)?;
+        record: &Record<'d>,
+    ) -> Result<u64, Rule> {
         if !self.kinds.contains(record.kind) {
             return Err(Rule::Kind);
         }
@@ -89,16 +102,10 @@ impl<'d> Found<'d> {
         let told_ms = copy
             .remaining_ms
             .saturating_sub(dht.now.since_ms(self.sent));
-        let remaining_ms = remaining_ms(dht.now, &dht.clock, &record, told_ms)?;
-        dht.verify(self.visit, &record)?;
+        let remaining_ms = remaining_ms(dht.now, &dht.clock, record, told_ms)?;
+        dht.verify(self.visit, record)?;
         dht.count_record(self.op.handle());
-        let age_ms = copy.age_ms.min(AGE_MAX_MS);
-        Ok(Verified {
-            record,
-            remaining_ms,
-            age_ms,
-            holder: self.holder,
-        })
+        Ok(remaining_ms)
     }
 }
 
@@ -282,7 +289,7 @@ impl<P: Plan> Dht<P> {
         }
         match (pending.tag, &datagram.body) {
             (Tag::Probe, Body::Pong { .. }) => {}
-            (Tag::Neighbours, Body::Found { contacts, .. }) => {
+            (Tag::Neighbours, Body::Found { contacts, .. }) if P::Overlay::RING => {
                 self.on_neighbours(contact, contacts);
             }
             (Tag::Bootstrap, Body::Pong { .. }) => self.on_bootstrap(contact),
@@ -292,7 +299,7 @@ impl<P: Plan> Dht<P> {
                 if let Some(ms) = rtt_ms {
                     rtt.sample(ms);
                 }
-                self.on_first_ping(pending, |lookup| {
+                self.on_first_ping(pending, &|lookup| {
                     lookup.pinged(contact, datagram.token, rtt);
                 });
             }
@@ -491,12 +498,10 @@ impl<P: Plan> Dht<P> {
         let Some(Job::Put(put)) = self.ops.get(op).map(|op| &op.job) else {
             return None;
         };
-        let own = Record::decode(self.parked.get(put.record)?).ok()?;
-        let proof = Record::decode(theirs).and_then(|theirs| {
-            let same = theirs.key == own.key && theirs.slot() == own.slot();
-            if !same || theirs.sequence < own.sequence || theirs.bytes == own.bytes {
-                return Err(Rule::Older);
-            }
+        let own = self.parked.get(put.record)?;
+        let proof = is_newer(own, theirs, false).and_then(|()| {
+            let theirs = &Record::decode(theirs);
+            let theirs = theirs.as_ref().map_err(|rule| *rule)?;
             theirs.check::<P::Crypto>()?;
             theirs.verify::<P::Crypto>(self.network)?;
             Ok(theirs.sequence)
@@ -511,7 +516,7 @@ impl<P: Plan> Dht<P> {
     pub(super) fn on_late(&mut self, pending: &Pending) {
         let addr = &pending.peer.addr;
         if matches!(pending.tag, Tag::Validate { .. }) {
-            self.on_first_ping(pending, |lookup| lookup.late(addr));
+            self.on_first_ping(pending, &|lookup| lookup.late(addr));
         } else if let Some(handle) = pending.tag.visit()
             && let Some(visit) = self.visits.get_mut(handle)
         {
@@ -521,7 +526,8 @@ impl<P: Plan> Dht<P> {
     }
 
     /// Tells every visit that waits for a first ping what became of it.
-    fn on_first_ping(&mut self, pending: &Pending, tell: impl Fn(&mut Lookup<P>)) {
+    #[inline(never)] // Once for all three that can become of it.
+    fn on_first_ping(&mut self, pending: &Pending, tell: &dyn Fn(&mut Lookup<P>)) {
         let slots = match pending.tag.visit() {
             Some(visit) if !pending.shared => visit.index()..visit.index() + 1,
             Some(_) | None => 0..self.visits.slots(),
@@ -569,7 +575,7 @@ impl<P: Plan> Dht<P> {
             }
             Tag::Repair { record } => self.on_repaired(record, None),
             Tag::Validate { .. } => {
-                self.on_first_ping(pending, |lookup| lookup.ping_failed(&pending.peer.addr));
+                self.on_first_ping(pending, &|lookup| lookup.ping_failed(&pending.peer.addr));
             }
             Tag::Ask { .. } | Tag::Page { .. } | Tag::Put { .. } | Tag::Send { .. } => {
                 if let Some(handle) = pending.tag.visit()

@@ -7,14 +7,14 @@ use core::net::SocketAddr;
 
 use crate::bounded::{Blobs, Handle};
 use crate::id::Key;
-use crate::lookup::Lookup;
+use crate::overlay::Overlay;
 use crate::plan::Plan;
 use crate::rpc::{Pending, Tag};
 use crate::wire::PING_LEN;
-use crate::wire::datagram::{Body, Datagram, HAVE_ROOM};
+use crate::wire::datagram::{Body, HAVE_ROOM};
 
 use super::Dht;
-use super::ops::Job;
+use super::ops::{Job, Op};
 
 /// Bytes of a `Ping` without its padding.
 const PING_HEAD_LEN: usize = 5 + 8 + 32 + 8 + 1 + 1 + 1 + 1;
@@ -62,45 +62,31 @@ impl<P: Plan> Dht<P> {
         let body = match pending.tag {
             Tag::Probe | Tag::Bootstrap | Tag::Validate { .. } => ping(false),
             Tag::Bye { .. } => ping(true),
-            Tag::Neighbours => Body::FindNode {
+            Tag::Neighbours if P::Overlay::RING => Body::FindNode {
                 target: self.own_key(),
             },
-            Tag::Ask { visit } => {
-                let (job, lookup, _) = self.job_of(visit)?;
-                let target = *lookup.target();
-                match job {
-                    Job::Get(get) => {
-                        let kinds = get.kinds.0;
-                        Body::Get {
-                            key: target,
-                            kinds,
-                            after: 0,
-                            limit: u8::MAX,
-                        }
-                    }
-                    Job::Join(_)
-                    | Job::Refresh
-                    | Job::Find
-                    | Job::Put(_)
-                    | Job::Send(_)
-                    | Job::Leave(_)
-                    | Job::Done(_) => Body::FindNode { target },
-                }
-            }
-            Tag::Page { visit, after } => {
-                let (Job::Get(get), lookup, _) = self.job_of(visit)? else {
-                    return None;
+            Tag::Ask { visit } | Tag::Page { visit, .. } => {
+                let (op, target) = self.op_of(visit)?;
+                let page = if let Tag::Page { after, .. } = pending.tag {
+                    Some(after)
+                } else {
+                    None
                 };
-                let (key, kinds) = (*lookup.target(), get.kinds.0);
-                Body::Get {
-                    key,
-                    kinds,
-                    after,
-                    limit: u8::MAX,
+                if let Job::Get(get) = &op.job {
+                    Body::Get {
+                        key: *target,
+                        kinds: get.kinds.0,
+                        after: page.unwrap_or(0),
+                        limit: u8::MAX,
+                    }
+                } else if page.is_none() {
+                    Body::FindNode { target: *target }
+                } else {
+                    return None;
                 }
             }
             Tag::Put { visit } => {
-                let (Job::Put(put), _, _) = self.job_of(visit)? else {
+                let Job::Put(put) = &self.op_of(visit)?.0.job else {
                     return None;
                 };
                 let passed_ms = self.now.since_ms(put.begun);
@@ -113,19 +99,19 @@ impl<P: Plan> Dht<P> {
                 }
             }
             Tag::Send { visit } if Self::TOOLKIT => {
-                let (Job::Send(letter), _, target) = self.job_of(visit)? else {
+                let op = self.op_of(visit)?.0;
+                let Job::Send(letter) = &op.job else {
                     return None;
                 };
                 Body::Send {
-                    key: Some(target),
+                    key: Some(op.target),
                     bytes: self.parked.get(letter.blob)?,
                 }
             }
-            Tag::Send { .. } => return None,
             Tag::Have => Body::Have {
                 told: self.write_told(&mut told)?,
             },
-            Tag::Cache { copy } => self.copy_to_leave(copy).filter(|_| Self::CACHES)?,
+            Tag::Cache { copy } if Self::CACHES => self.copy_to_leave(copy)?,
             Tag::HandOver { record } | Tag::Repair { record } => {
                 let held = self.records.get(self.now, record)?;
                 Body::Put {
@@ -136,21 +122,16 @@ impl<P: Plan> Dht<P> {
                     record: held.bytes,
                 }
             }
+            // This plan makes none.
+            Tag::Send { .. } | Tag::Neighbours | Tag::Cache { .. } => return None,
         };
-        let (transaction, token) = (pending.transaction, pending.peer.token);
-        Datagram {
-            transaction,
-            sender: self.id,
-            token,
-            body,
-        }
-        .encode(self.network, buf)
+        self.seal(pending.transaction, pending.peer.token, body, buf)
     }
 
-    /// The job, the lookup and the root key of a visit.
-    fn job_of(&self, visit: Handle) -> Option<(&Job<P>, &Lookup<P>, Key)> {
+    /// The operation of a visit, and what the visit looks up.
+    fn op_of(&self, visit: Handle) -> Option<(&Op<P>, &Key)> {
         let visit = self.visits.get(visit)?;
         let op = self.ops.get(visit.op)?;
-        Some((&op.job, &visit.lookup, op.target))
+        Some((op, visit.lookup.target()))
     }
 }

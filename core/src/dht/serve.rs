@@ -211,7 +211,7 @@ impl<P: Plan> Dht<P> {
                 age_ms,
                 remaining_ms,
                 record,
-            } => match Record::decode(record) {
+            } => match &Record::decode(record) {
                 Ok(record) => {
                     let source = from.addr.to_socket_addr().map(source_of);
                     let source = Some(source.unwrap_or_default());
@@ -226,7 +226,7 @@ impl<P: Plan> Dht<P> {
                     self.hold(&offer)
                 }
                 Err(rule) => {
-                    self.dropped.count(rule);
+                    self.dropped.count(*rule);
                     Answer::Refused
                 }
             },
@@ -308,104 +308,81 @@ impl<P: Plan> Dht<P> {
 
     pub(super) fn encode_reply(&self, reply: &Reply, buf: &mut [u8]) -> Option<usize> {
         let observed = reply.to;
-        match reply.answer {
-            Answer::Pong {
-                challenge: Some(challenge),
-            } => {
-                let key = P::Crypto::public_key(&self.secret);
-                let digest = proof_digest::<P>(self.network, &challenge, &observed);
-                let signature = P::Crypto::sign(&self.secret, &key, &digest);
-                let proof = Some(Proof {
-                    key,
-                    signature: &signature,
-                });
-                self.seal(reply, Body::Pong { observed, proof }, buf)
+        // What the body borrows.
+        let mut room = [0; FOUND_ROOM];
+        let signature;
+        let body = match reply.answer {
+            Answer::Pong { challenge } => {
+                let proof = match challenge {
+                    Some(challenge) => {
+                        let key = P::Crypto::public_key(&self.secret);
+                        let digest = proof_digest::<P>(self.network, &challenge, &observed);
+                        signature = P::Crypto::sign(&self.secret, &key, &digest);
+                        let signature = &signature;
+                        Some(Proof { key, signature })
+                    }
+                    None => None,
+                };
+                Body::Pong { observed, proof }
             }
-            Answer::Pong { challenge: None } => self.seal(
-                reply,
-                Body::Pong {
-                    observed,
-                    proof: None,
-                },
-                buf,
-            ),
             Answer::Nodes { target } => {
-                let mut contacts = [0; K * CONTACT_LEN];
-                let room = contacts.get_mut(..P::Overlay::k() * CONTACT_LEN)?;
-                let contacts = self.write_contacts(&target, &observed, false, room);
-                let (more, spilled, records) = (false, false, &[][..]);
-                self.seal(
-                    reply,
-                    Body::Found {
-                        observed,
-                        more,
-                        spilled,
-                        records,
-                        contacts,
-                    },
-                    buf,
-                )
+                let room = room.get_mut(..P::Overlay::k() * CONTACT_LEN)?;
+                Body::Found {
+                    observed,
+                    more: false,
+                    spilled: false,
+                    records: &[],
+                    contacts: self.write_contacts(&target, &observed, false, room),
+                }
             }
-            Answer::Records(page) => self.encode_records(reply, &page, buf),
+            Answer::Records(page) => self.write_page(reply, &page, &mut room)?,
             Answer::Older(id) => {
                 let held = self.records.get(self.now, id);
                 let outcome = match held {
                     Some(held) => PutOutcome::Older { record: held.bytes },
                     None => PutOutcome::Refused,
                 };
-                self.seal(reply, Body::Stored { observed, outcome }, buf)
+                Body::Stored { observed, outcome }
             }
-            Answer::Stored => self.seal(
-                reply,
-                Body::Stored {
-                    observed,
-                    outcome: PutOutcome::Stored,
-                },
-                buf,
-            ),
-            Answer::Full => self.seal(
-                reply,
-                Body::Stored {
-                    observed,
-                    outcome: PutOutcome::Full,
-                },
-                buf,
-            ),
-            Answer::Refused => self.seal(
-                reply,
-                Body::Stored {
-                    observed,
-                    outcome: PutOutcome::Refused,
-                },
-                buf,
-            ),
-            Answer::Delivered { accepted } if Self::TOOLKIT => self.seal(
-                reply,
-                Body::Delivered {
-                    observed,
-                    accepted,
-                    bytes: self.answer_to(&observed, &reply.transaction),
-                },
-                buf,
-            ),
-            Answer::Delivered { .. } => None,
+            Answer::Stored => Body::Stored {
+                observed,
+                outcome: PutOutcome::Stored,
+            },
+            Answer::Full => Body::Stored {
+                observed,
+                outcome: PutOutcome::Full,
+            },
+            Answer::Refused => Body::Stored {
+                observed,
+                outcome: PutOutcome::Refused,
+            },
+            Answer::Delivered { accepted } if Self::TOOLKIT => Body::Delivered {
+                observed,
+                accepted,
+                bytes: self.answer_to(&observed, &reply.transaction),
+            },
+            Answer::Delivered { .. } => return None,
             Answer::Lacks { lacks, holds } => {
                 let [lacks, holds] = [lacks, holds].map(u64::from_be_bytes);
-                let body = Body::Lacks {
+                Body::Lacks {
                     observed,
                     lacks,
                     holds,
-                };
-                self.seal(reply, body, buf)
+                }
             }
-            Answer::Denied(reason) => self.seal(reply, Body::Denied { observed, reason }, buf),
-        }
+            Answer::Denied(reason) => Body::Denied { observed, reason },
+        };
+        self.seal(reply.transaction, reply.token, body, buf)
     }
 
-    fn seal(&self, reply: &Reply, body: Body<'_>, buf: &mut [u8]) -> Option<usize> {
-        let Reply {
-            transaction, token, ..
-        } = *reply;
+    /// Makes a datagram of a body.
+    pub(super) fn seal(
+        &self,
+        transaction: Transaction,
+        token: Token,
+        body: Body<'_>,
+        buf: &mut [u8],
+    ) -> Option<usize> {
         Datagram {
             transaction,
             sender: self.id,
@@ -441,7 +418,12 @@ impl<P: Plan> Dht<P> {
     }
 
     /// A page of records and, in the first, the contacts nearest to the key.
-    fn encode_records(&self, reply: &Reply, page: &Page, buf: &mut [u8]) -> Option<usize> {
+    fn write_page<'b>(
+        &self,
+        reply: &Reply,
+        page: &Page,
+        room: &'b mut [u8; FOUND_ROOM],
+    ) -> Option<Body<'b>> {
         let Page {
             ref key,
             kinds,
@@ -449,7 +431,6 @@ impl<P: Plan> Dht<P> {
             limit,
             popular,
         } = *page;
-        let mut room = [0; FOUND_ROOM];
         let (mut len, mut count, mut more) = (0, 0, false);
         for held in self.records.read(self.now, key, kinds, after) {
             let contacts = match (after, count) {
@@ -481,18 +462,13 @@ impl<P: Plan> Dht<P> {
         } else {
             &[][..]
         };
-        let (observed, spilled) = (reply.to, self.records.is_spilled(key));
-        self.seal(
-            reply,
-            Body::Found {
-                observed,
-                more,
-                spilled,
-                records,
-                contacts,
-            },
-            buf,
-        )
+        Some(Body::Found {
+            observed: reply.to,
+            more,
+            spilled: self.records.is_spilled(key),
+            records,
+            contacts,
+        })
     }
 }
 

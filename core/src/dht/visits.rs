@@ -150,11 +150,8 @@ impl<P: Plan> Dht<P> {
         let (root, is_get) = (op.target, matches!(op.job, Job::Get(_)));
         let (depth, prefix) = place;
         let location = if let Job::Put(put) = &op.job {
-            let author = self
-                .parked
-                .get(put.record)
-                .and_then(|r| Record::decode(r).ok());
-            let author = author.map_or(UserId::ZERO, |record| record.author);
+            let record = self.parked.get(put.record).unwrap_or_default();
+            let author = Record::place(record).map_or(UserId::ZERO, |(_, author)| author);
             root.shard::<P::Crypto>(&author, depth)
         } else {
             root.child::<P::Crypto>(depth, &prefix_bytes(prefix))

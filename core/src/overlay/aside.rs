@@ -6,7 +6,7 @@
 use crate::bounded::List;
 use crate::crypto::Crypto;
 use crate::rng::Rng;
-use crate::time::Instant;
+use crate::time::{Deadline, Instant};
 use crate::wire::datagram::Contact;
 
 use super::{Silent, seconds};
@@ -23,17 +23,17 @@ const JITTER_PERCENT: u32 = 25;
 #[derive(Clone, Debug)]
 pub(super) struct Aside<F> {
     silent: F,
-    wake: Option<Instant>,
+    wake: Deadline,
 }
 
 impl<F: List<Silent>> Aside<F> {
     pub(super) const EMPTY: Self = Self {
         silent: F::EMPTY,
-        wake: None,
+        wake: Deadline::NEVER,
     };
 
     /// When to call [`next`](Self::next).
-    pub(super) const fn wake(&self) -> Option<Instant> {
+    pub(super) const fn wake(&self) -> Deadline {
         self.wake
     }
 
@@ -57,7 +57,9 @@ impl<F: List<Silent>> Aside<F> {
             contact,
             since_s: seconds(now),
         });
-        self.wake = self.wake.or(Some(now.after_ms(PROBE_MS)));
+        if self.wake.is_never() {
+            self.wake = Deadline::at(now.after_ms(PROBE_MS));
+        }
     }
 
     /// A contact is back: perhaps the network healed, so the others are pinged soon.
@@ -65,7 +67,7 @@ impl<F: List<Silent>> Aside<F> {
         let before = self.silent.len();
         self.silent.retain(|silent| silent.contact.id != contact.id);
         if self.silent.len() < before && !self.silent.is_empty() {
-            self.wake = Some(now.after_ms(PROBE_AGAIN_MS));
+            self.wake = Deadline::at(now.after_ms(PROBE_AGAIN_MS));
         }
     }
 
@@ -75,12 +77,12 @@ impl<F: List<Silent>> Aside<F> {
         self.silent
             .retain(|silent| now_s.saturating_sub(silent.since_s) < SILENT_S);
         let Some(silent) = self.silent.remove(0) else {
-            self.wake = None;
+            self.wake = Deadline::NEVER;
             return None;
         };
         // It was just taken out: there is room.
         let _ = self.silent.push(silent);
-        self.wake = Some(now.after_ms(rng.jitter(PROBE_MS, JITTER_PERCENT)));
+        self.wake = Deadline::at(now.after_ms(rng.jitter(PROBE_MS, JITTER_PERCENT)));
         Some(silent.contact)
     }
 }

@@ -14,7 +14,7 @@ use crate::crypto::Crypto;
 use crate::id::{Distance, Key, NodeId};
 use crate::rng::Rng;
 use crate::rpc::{Peer, Rtt};
-use crate::time::Instant;
+use crate::time::{Deadline, Instant};
 use crate::wire::datagram::{Contact, NO_TOKEN, Token};
 
 /// The usual k, and the largest: a reply has no room for more contacts.
@@ -334,7 +334,7 @@ pub trait Overlay: Sized {
     fn lacked(&mut self, _now: Instant) {}
 
     /// When to call [`upkeep`](Overlay::upkeep) next.
-    fn next_upkeep(&self) -> Option<Instant>;
+    fn next_upkeep(&self) -> Deadline;
 
     /// What its upkeep asks for at `now`; afterwards [`next_upkeep`](Overlay::next_upkeep) is later.
     fn upkeep<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep;

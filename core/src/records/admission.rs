@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::id::{Key, SHARD_DEPTH_MAX};
 use crate::plan::Plan;
 use crate::rules::Rule;
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 use crate::wire::NetworkId;
 use crate::wire::record::{Kind, Record};
 
@@ -32,7 +32,7 @@ impl<P: Plan> Records<P> {
         near: impl Fn(&Key) -> bool,
         lost: &mut dyn FnMut(Key),
     ) -> Result<Accepted, PutError> {
-        let record = &offer.record;
+        let record = offer.record;
         if offer.depth > SHARD_DEPTH_MAX {
             return Err(PutError::Refused(Rule::Key));
         }
@@ -103,7 +103,7 @@ impl<P: Plan> Records<P> {
     /// Compares a newcomer with the record that it would replace: the id of that one if the bytes are the same,
     /// `None` if the newcomer is newer.
     fn compare(&self, slot: usize, record: &Record<'_>) -> Result<Option<RecordId>, PutError> {
-        let Some((held, id)) = self.table.record(slot).zip(self.table.id(slot)) else {
+        let (Ok(held), Some(id)) = (&self.table.record(slot), self.table.id(slot)) else {
             return Ok(None);
         };
         if held.bytes == record.bytes {
@@ -115,7 +115,7 @@ impl<P: Plan> Records<P> {
         let is_immutable = |value: &Record<'_>| {
             value.kind == Kind::Value && Key::of_value::<P::Crypto>(value.payload) == value.key
         };
-        if held.payload != record.payload && is_immutable(&held) {
+        if held.payload != record.payload && is_immutable(held) {
             return Err(PutError::Refused(Rule::Key));
         }
         Ok(None)
@@ -143,8 +143,8 @@ impl<P: Plan> Records<P> {
     /// Tells how many bytes must go before there is room for a record of `len` bytes, in the place of `same` if there
     /// is one; 0 when any one record must go, for its slot. `None` when there is room.
     fn shortage(&self, len: usize, same: Option<usize>) -> Option<usize> {
-        let spared = same.and_then(|slot| self.table.record(slot));
-        let spared = spared.map_or(0, |record| record.bytes.len());
+        let spared = same.and_then(|slot| self.table.bytes_at(slot));
+        let spared = spared.map_or(0, <[u8]>::len);
         let needed = self.used_bytes().saturating_sub(spared).saturating_add(len);
         let short = needed.saturating_sub(self.bytes_max());
         let no_slot = same.is_none() && self.len() >= self.capacity();
@@ -192,7 +192,7 @@ impl<P: Plan> Records<P> {
             let slot = self.evict_slot;
             // The divisor is not 0, or there would be no round of the loop; `max` shows that.
             self.evict_slot = (slot + 1) % self.slots().max(1);
-            let Some((entry, record)) = self.table.entry(slot).zip(self.table.record(slot)) else {
+            let Some((entry, bytes)) = self.table.entry(slot).zip(self.table.bytes_at(slot)) else {
                 continue;
             };
             let may_go = entry.is_expired(now)
@@ -203,7 +203,7 @@ impl<P: Plan> Records<P> {
             if !may_go {
                 continue;
             }
-            short = short.saturating_sub(record.bytes.len());
+            short = short.saturating_sub(bytes.len());
             if victims.push(slot).is_err() {
                 return false;
             }
@@ -226,7 +226,7 @@ impl<P: Plan> Records<P> {
         offer: &Offer<'_>,
         remaining_ms: u64,
     ) -> Result<RecordId, PutError> {
-        let record = &offer.record;
+        let record = offer.record;
         let expires = now.after_ms(remaining_ms);
         let slot = match same {
             Some(slot) => self.table.replace(slot, record, expires).then_some(slot),
@@ -238,9 +238,9 @@ impl<P: Plan> Records<P> {
         };
         let id = slot.and_then(|slot| self.table.id(slot));
         let id = id.ok_or(PutError::NoRoom)?;
-        self.wake = earliest(self.wake, Some(expires));
+        self.wake.lower(expires);
         if self.sweep_slot > 0 {
-            self.passed = earliest(self.passed, Some(expires));
+            self.passed.lower(expires);
         }
         if offer.spilled {
             self.table.mark_spilled(place);

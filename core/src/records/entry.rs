@@ -152,13 +152,13 @@ impl Stamp {
 
     const fn from_ms(ms: u64) -> Self {
         let ms = if ms < Self::MAX_MS { ms } else { Self::MAX_MS };
-        let [_, _, bytes @ ..] = ms.to_be_bytes();
+        let [bytes @ .., _, _] = ms.to_le_bytes();
         Self(bytes)
     }
 
     const fn as_ms(self) -> u64 {
         let [a, b, c, d, e, f] = self.0;
-        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
     }
 }
 
@@ -208,13 +208,15 @@ impl Tags {
     }
 
     fn of(self, parts: &[&[u8]]) -> u64 {
-        let words = parts.iter().flat_map(|part| part.chunks(4));
-        words.fold(0, |sum, bytes| {
-            let word = bytes.iter().fold(0, |word, &b| word << 8 | u64::from(b));
-            // Below 2^61 + 2^32, so that the product is below 2^123.
-            let product = u128::from(sum + word) * u128::from(self.point);
-            reduce(product)
-        })
+        let mut sum = 0;
+        for part in parts {
+            for bytes in part.chunks(4) {
+                let word = bytes.iter().fold(0, |word, &b| word << 8 | u64::from(b));
+                // Below 2^61 + 2^32, so that the product is below 2^123.
+                sum = reduce(u128::from(sum + word) * u128::from(self.point));
+            }
+        }
+        sum
     }
 }
 

@@ -37,7 +37,7 @@ use crate::id::Key;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::rules::{Dropped, Rule};
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::record::{Copy as RecordCopy, Kind, Kinds, Record};
 use crate::wire::{NetworkId, RECORD_LEN_MAX};
 
@@ -72,7 +72,7 @@ impl RecordId {
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {
     /// The record, decoded and not yet checked.
-    pub record: Record<'a>,
+    pub record: &'a Record<'a>,
     /// The shard level at which it is offered, see [`Key::shard`].
     pub depth: u8,
     /// The sender says that the location is, or was, full.
@@ -169,15 +169,45 @@ impl<'a> Held<'a> {
 #[repr(C)] // The large last: a board reaches the first fields with short instructions.
 pub struct Records<P: Plan> {
     /// Not later than the next work of the sweep.
-    wake: Option<Instant>,
+    wake: Deadline,
     /// The earliest expiry that the sweep under way has passed by.
-    passed: Option<Instant>,
+    passed: Deadline,
     /// Where the sweep goes on; 0 when none is under way.
     sweep_slot: usize,
     /// Where the next search for records to evict begins.
     evict_slot: usize,
     dropped: Dropped,
     table: Table<P>,
+}
+
+/// The records of a location, see [`Records::read`].
+pub struct Reading<'s, P: Plan> {
+    records: &'s Records<P>,
+    now: Instant,
+    /// The slot to look at next.
+    next: Option<usize>,
+    kinds: Kinds,
+    /// How many more are not shown.
+    skip: u16,
+}
+
+impl<'s, P: Plan> Iterator for Reading<'s, P> {
+    type Item = Held<'s>;
+
+    #[inline(never)] // Called from many places: shorter on a board.
+    fn next(&mut self) -> Option<Held<'s>> {
+        while let Some(slot) = self.next {
+            self.next = self.records.table.after(slot);
+            let held = self.records.at(self.now, slot);
+            if let Some(held) = held.filter(|held| self.kinds.contains(held.kind)) {
+                if self.skip == 0 {
+                    return Some(held);
+                }
+                self.skip -= 1;
+            }
+        }
+        None
+    }
 }
 
 impl<P: Plan> Records<P> {
@@ -189,9 +219,9 @@ impl<P: Plan> Records<P> {
         assert!(P::RECORDS_PER_SOURCE > 0);
         Self {
             table: Table::EMPTY,
-            wake: None,
+            wake: Deadline::NEVER,
             sweep_slot: 0,
-            passed: None,
+            passed: Deadline::NEVER,
             evict_slot: 0,
             dropped: Dropped::NONE,
         }
@@ -200,7 +230,7 @@ impl<P: Plan> Records<P> {
     /// Drops all records and draws a new secret for the tables. Every [`RecordId`] is stale from then on.
     pub fn start(&mut self, rng: &mut Rng<P::Crypto>) {
         self.table.start(rng.next_u64());
-        (self.wake, self.passed) = (None, None);
+        (self.wake, self.passed) = (Deadline::NEVER, Deadline::NEVER);
         (self.sweep_slot, self.evict_slot) = (0, 0);
         self.dropped = Dropped::NONE;
     }
@@ -251,12 +281,14 @@ impl<P: Plan> Records<P> {
         location: &Key,
         kinds: Kinds,
         after: u16,
-    ) -> impl Iterator<Item = Held<'s>> + use<'s, P> {
-        self.table
-            .chain(&self.table.place(location))
-            .filter_map(move |slot| self.at(now, slot))
-            .filter(move |held| kinds.contains(held.kind))
-            .skip(usize::from(after))
+    ) -> Reading<'s, P> {
+        Reading {
+            records: self,
+            now,
+            next: self.table.head(&self.table.place(location)),
+            kinds,
+            skip: after,
+        }
     }
 
     /// Tells whether a location is, or was, full, so that records of its key lie one level deeper too.
@@ -324,7 +356,7 @@ impl<P: Plan> Records<P> {
     /// Frees the memory of expired records, of [`SWEEP_SLOTS`] slots at most; a sweep over more goes on at the next
     /// deadline. Tells `lost` each location of which the last record went.
     pub fn handle_timeout(&mut self, now: Instant, mut lost: impl FnMut(Key)) {
-        if self.wake.is_none_or(|wake| now < wake) {
+        if !self.wake.is_due(now) {
             return;
         }
         let end = self.slots().min(self.sweep_slot + SWEEP_SLOTS);
@@ -335,22 +367,23 @@ impl<P: Plan> Records<P> {
             if entry.is_expired(now) {
                 self.free(slot, &mut lost);
             } else {
-                self.passed = earliest(self.passed, Some(entry.expires()));
+                self.passed.lower(entry.expires());
             }
         }
         if end < self.slots() {
             self.sweep_slot = end;
-            self.wake = Some(now.after_ms(SWEEP_PACE_MS));
+            self.wake = Deadline::at(now.after_ms(SWEEP_PACE_MS));
         } else {
             self.sweep_slot = 0;
             let pause_over = now.after_ms(SWEEP_PAUSE_MS);
-            self.wake = self.passed.take().map(|expires| expires.max(pause_over));
+            let expires = core::mem::take(&mut self.passed).get();
+            self.wake = expires.map_or(Deadline::NEVER, |at| Deadline::at(at.max(pause_over)));
         }
     }
 
     /// When [`Records::handle_timeout`] has something to do.
     #[must_use]
-    pub const fn next_deadline(&self) -> Option<Instant> {
+    pub const fn next_deadline(&self) -> Deadline {
         self.wake
     }
 

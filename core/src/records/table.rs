@@ -13,6 +13,7 @@ use crate::addr::Source;
 use crate::bounded::{BlobId, Blobs, Index, List};
 use crate::id::Key;
 use crate::plan::Plan;
+use crate::rules::Rule;
 use crate::time::Instant;
 use crate::wire::record::Record;
 
@@ -78,17 +79,22 @@ impl<P: Plan> Table<P> {
         self.bytes.id_at(slot)
     }
 
-    /// Decodes the record in a slot.
-    pub(super) fn record(&self, slot: usize) -> Option<Record<'_>> {
-        // Only what was decoded once is held.
-        Record::decode(self.bytes.get(self.id(slot)?)?).ok()
+    /// The bytes of the record in a slot.
+    pub(super) fn bytes_at(&self, slot: usize) -> Option<&[u8]> {
+        self.bytes.get(self.id(slot)?)
+    }
+
+    /// Decodes the record in a slot; an error when there is none. Look at it where it lies: moving a record takes more
+    /// of a board's flash than what is done with it.
+    pub(super) fn record(&self, slot: usize) -> Result<Record<'_>, Rule> {
+        Record::decode(self.bytes_at(slot).unwrap_or_default())
     }
 
     /// Computes where the record in a slot is held.
     pub(super) fn location(&self, slot: usize) -> Option<Key> {
         let entry = self.entry(slot)?;
-        let record = self.record(slot)?;
-        Some(record.key.shard::<P::Crypto>(&record.author, entry.depth()))
+        let (key, author) = Record::place(self.bytes_at(slot)?).ok()?;
+        Some(key.shard::<P::Crypto>(&author, entry.depth()))
     }
 
     pub(super) fn place(&self, location: &Key) -> Place {
@@ -110,17 +116,21 @@ impl<P: Plan> Table<P> {
 
     /// Walks over the slots of a place, in the order in which the records came.
     pub(super) fn chain(&self, place: &Place) -> impl Iterator<Item = usize> + use<'_, P> {
-        iter::successors(self.head(place), |&slot| self.entry(slot)?.next(slot))
+        iter::successors(self.head(place), |&slot| self.after(slot))
+    }
+
+    /// The slot behind this one in the chain of their place.
+    pub(super) fn after(&self, slot: usize) -> Option<usize> {
+        self.entry(slot)?.next(slot)
     }
 
     /// Whether the record in a slot of its location is the one that `record` would replace.
     pub(super) fn is_same(&self, slot: usize, record: &Record<'_>) -> bool {
         let tag = self.tags.slot(&record.slot());
         self.entry(slot).is_some_and(|entry| entry.slot == tag)
-            && self.record(slot).is_some_and(|held| {
+            && matches!(&self.record(slot), Ok(held)
                 // A value can be put at the very location of another key's shard.
-                held.key == record.key && held.slot() == record.slot()
-            })
+                if held.key == record.key && held.slot() == record.slot())
     }
 
     /// The tag of a source; 0 for this node itself.

@@ -74,12 +74,12 @@ fn a_request_is_late_then_repeated_once_then_given_up() {
     let sent = caller
         .request(START, Peer { rtt, ..peer(1) }, Repeat::Once)
         .unwrap();
-    assert_eq!(caller.rpc.wake(), Some(START.after_ms(30)));
+    assert_eq!(caller.rpc.wake().get(), Some(START.after_ms(30)));
     assert_eq!(caller.expire(START.after_ms(29)).count(), 0);
     let late = caller.expire(START.after_ms(30)).next();
     assert!(matches!(late, Some(Expired::Late(p)) if p.transaction == sent.transaction));
     assert_eq!(caller.expire(START.after_ms(30)).count(), 0);
-    assert_eq!(caller.rpc.wake(), Some(START.after_ms(200)));
+    assert_eq!(caller.rpc.wake().get(), Some(START.after_ms(200)));
     assert_eq!(caller.rpc.pop_outgoing(), None);
     assert_eq!(caller.expire(START.after_ms(200)).count(), 0);
     let again = caller.rpc.pop_outgoing().unwrap();
@@ -88,7 +88,7 @@ fn a_request_is_late_then_repeated_once_then_given_up() {
     let failed = caller.expire(START.after_ms(400)).next();
     assert!(matches!(failed, Some(Expired::Failed(p)) if p.transaction == sent.transaction));
     assert_eq!(caller.expire(START.after_ms(400)).count(), 0);
-    assert_eq!((caller.rpc.wake(), caller.rpc.usage().0), (None, 0));
+    assert_eq!((caller.rpc.wake().get(), caller.rpc.usage().0), (None, 0));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn after_a_long_sleep_a_request_still_gets_its_second_chance() {
         Some(Expired::Late(_))
     ));
     assert_eq!(caller.expire(woken).count(), 0);
-    assert_eq!(caller.rpc.wake(), Some(woken.after_ms(1_000)));
+    assert_eq!(caller.rpc.wake().get(), Some(woken.after_ms(1_000)));
     assert!(caller.rpc.pop_outgoing().is_some());
 }
 
@@ -170,7 +170,7 @@ fn what_is_usual_holds_for_strangers_too() {
         .answered(START.after_ms(100), &addr(1), sent.transaction)
         .unwrap();
     caller.request(START, peer(2), Repeat::Never).unwrap();
-    assert_eq!(caller.rpc.wake(), Some(START.after_ms(300)));
+    assert_eq!(caller.rpc.wake().get(), Some(START.after_ms(300)));
 }
 
 #[test]

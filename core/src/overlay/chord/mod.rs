@@ -19,7 +19,7 @@ use crate::crypto::Crypto;
 use crate::id::{Distance, Key, NodeId};
 use crate::rng::Rng;
 use crate::rpc::Peer;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::datagram::{Contact, Token};
 
 use upkeep::Timer;
@@ -105,7 +105,7 @@ pub struct Chord<L, F, W = Usual> {
     /// By distance from the own id, clockwise: successors first, predecessors last.
     entries: L,
     aside: Aside<F>,
-    timers: [Option<Instant>; Timer::ALL.len()],
+    timers: [Deadline; Timer::ALL.len()],
     /// The power of two whose finger is looked up next.
     finger: u8,
     /// All fingers are being looked up after joining.
@@ -137,7 +137,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
             own: NodeId::ZERO,
             entries: L::EMPTY,
             aside: Aside::EMPTY,
-            timers: [None; Timer::ALL.len()],
+            timers: [Deadline::NEVER; Timer::ALL.len()],
             finger: 0,
             filling: false,
             rounds: 0,
@@ -344,19 +344,18 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
     }
 
     fn lacked(&mut self, now: Instant) {
-        if self.timer(Timer::Again).is_none() {
-            self.set(Timer::Again, Some(now.after_ms(AGAIN_MS)));
+        if self.timer(Timer::Again).is_never() {
+            self.set(Timer::Again, Deadline::at(now.after_ms(AGAIN_MS)));
         }
     }
 
-    fn next_upkeep(&self) -> Option<Instant> {
-        self.timers
-            .iter()
-            .fold(None, |soonest, &timer| earliest(soonest, timer))
+    fn next_upkeep(&self) -> Deadline {
+        let timers = self.timers.iter().copied();
+        timers.fold(Deadline::NEVER, Deadline::or)
     }
 
     fn upkeep<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
-        let is_due = |timer: &Timer| self.timer(*timer).is_some_and(|at| at <= now);
+        let is_due = |timer: &Timer| self.timer(*timer).is_due(now);
         match Timer::ALL.into_iter().find(is_due) {
             Some(Timer::Stabilise) => self.stabilise(now, rng),
             Some(Timer::Check) => self.check(now, rng),
@@ -369,7 +368,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
                 })
             }
             Some(Timer::Again) => {
-                self.set(Timer::Again, None);
+                self.set(Timer::Again, Deadline::NEVER);
                 Upkeep::LookAgain
             }
             None => Upkeep::Nothing,
@@ -381,7 +380,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Overlay for Chord<L, F, W> {
             self.predecessor = Predecessor::Known;
             self.filling = true;
             self.finger = FINGER_MAX;
-            self.set(Timer::Finger, Some(now.after_ms(FILL_PAUSE_MS)));
+            self.set(Timer::Finger, Deadline::at(now.after_ms(FILL_PAUSE_MS)));
         }
     }
 

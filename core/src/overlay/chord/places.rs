@@ -6,7 +6,7 @@
 use crate::bounded::List;
 use crate::id::{Distance, Key, NodeId};
 use crate::overlay::{Entry, Overlay, Silent, Width};
-use crate::time::Instant;
+use crate::time::{Deadline, Instant};
 
 use super::upkeep::Timer;
 use super::{CHECK_MS, Chord, FINGER_MS, MEND_MS, Predecessor, STABILISE_MS};
@@ -103,8 +103,8 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
             (Timer::Check, CHECK_MS),
             (Timer::Finger, FINGER_MS),
         ] {
-            if self.timer(timer).is_none() {
-                self.set(timer, Some(now.after_ms(ms)));
+            if self.timer(timer).is_never() {
+                self.set(timer, Deadline::at(now.after_ms(ms)));
             }
         }
         true
@@ -140,10 +140,10 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
         }
         if self.entries.is_empty() {
             for timer in [Timer::Stabilise, Timer::Check, Timer::Finger] {
-                self.set(timer, None);
+                self.set(timer, Deadline::NEVER);
             }
         } else if was_last || at < Self::replication() {
-            self.set(Timer::Stabilise, Some(now.after_ms(MEND_MS)));
+            self.set(Timer::Stabilise, Deadline::at(now.after_ms(MEND_MS)));
         }
         Some(entry)
     }

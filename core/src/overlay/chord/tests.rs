@@ -252,6 +252,7 @@ fn a_range_is_not_claimed_before_the_next_predecessor_has_answered() {
     // It is asked at once who is between.
     assert!(
         ring.next_upkeep()
+            .get()
             .is_some_and(|at| at <= NOW.after_ms(MEND_MS))
     );
     let mend = NOW.after_ms(MEND_MS);
@@ -341,14 +342,14 @@ fn upkeep_asks_the_successor_mostly_and_pings_who_is_silent() {
     let (mut now, mut rng) = (NOW, rng());
     let (mut asked, mut pinged) = (Vec::new(), Vec::new());
     while now < NOW.after_s(30 * 60) {
-        now = ring.next_upkeep().unwrap();
+        now = ring.next_upkeep().get().unwrap();
         match ring.upkeep(now, &mut rng) {
             Upkeep::Ask(peer) => asked.push(peer.addr),
             Upkeep::Ping(peer) => pinged.push(peer.addr),
             Upkeep::Nothing => {}
             other => panic!("{other:?}: the successors are the whole ring"),
         }
-        assert!(ring.next_upkeep().unwrap() > now);
+        assert!(ring.next_upkeep().get().unwrap() > now);
     }
     let count = |list: &[PackedAddr], n| list.iter().filter(|&&a| a == contact(n).addr).count();
     assert!((50..80).contains(&asked.len()), "{}", asked.len());
@@ -363,7 +364,7 @@ fn all_fingers_beyond_the_successors_are_looked_up_after_joining() {
     let mut ring = joined::<Ring>((1..=40).map(|n| OWN + n));
     let (mut now, mut rng, mut sought) = (NOW, rng(), Vec::new());
     while now < NOW.after_s(60 * 60) {
-        now = ring.next_upkeep().unwrap();
+        now = ring.next_upkeep().get().unwrap();
         if let Upkeep::Lookup(key) = ring.upkeep(now, &mut rng) {
             sought.push(key);
         }
@@ -416,7 +417,7 @@ fn those_that_failed_are_pinged_for_a_day_and_those_that_left_are_not() {
     let _ = ring.failed(NOW, &contact(900).addr);
     assert!(ring.entries().is_empty());
     let (mut now, mut rng, mut pinged) = (NOW, rng(), Vec::new());
-    while let Some(at) = ring.next_upkeep() {
+    while let Some(at) = ring.next_upkeep().get() {
         now = at;
         if let Upkeep::Ping(peer) = ring.upkeep(now, &mut rng) {
             pinged.push(peer.addr);
@@ -472,7 +473,7 @@ fn who_is_named_between_is_waited_for_and_only_for_a_while() {
 fn who_is_named_between_and_was_pinged_in_vain_is_not_waited_for() {
     let mut ring = joined::<Ring>([300, 900, 1_100]);
     let _ = ring.failed(NOW, &contact(900).addr);
-    let mend = |ring: &Ring, now: Instant| ring.next_upkeep() == Some(now.after_ms(MEND_MS));
+    let mend = |ring: &Ring, now: Instant| ring.next_upkeep().get() == Some(now.after_ms(MEND_MS));
     let _ = ring.upkeep(NOW.after_ms(MEND_MS), &mut rng());
     assert_eq!(named(&mut ring, NOW, 300, &[920, 950]), None);
     assert!(!ring.is_responsible(&key(960)) && !mend(&ring, NOW));
@@ -506,7 +507,7 @@ fn whoever_comes_while_the_predecessor_is_sought_is_asked_at_once() {
     let _ = answer(&mut ring, 500);
     assert!(!ring.is_responsible(&key(960)), "there may be more");
     let mend = NOW.after_ms(MEND_MS);
-    assert_eq!(ring.next_upkeep(), Some(mend));
+    assert_eq!(ring.next_upkeep().get(), Some(mend));
     assert_eq!(
         ring.upkeep(mend, &mut rng()),
         Upkeep::Ask(ring.find(&contact(500).id).unwrap().peer())
@@ -515,5 +516,5 @@ fn whoever_comes_while_the_predecessor_is_sought_is_asked_at_once() {
     let mut ring = alone::<Ring>();
     let _ = answer(&mut ring, 300);
     let _ = answer(&mut ring, 500);
-    assert!(ring.next_upkeep() > Some(mend));
+    assert!(ring.next_upkeep().get() > Some(mend));
 }

@@ -9,7 +9,7 @@ use crate::crypto::Crypto;
 use crate::id::{ID_BYTES, Key, NodeId};
 use crate::rng::Rng;
 use crate::rpc::Peer;
-use crate::time::Instant;
+use crate::time::{Deadline, Instant};
 use crate::wire::datagram::Contact;
 
 use super::{
@@ -107,7 +107,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
     /// one before.
     pub(super) fn seek(&mut self, now: Instant) {
         if self.predecessor == Predecessor::Sought {
-            self.set(Timer::Stabilise, Some(now.after_ms(MEND_MS)));
+            self.set(Timer::Stabilise, Deadline::at(now.after_ms(MEND_MS)));
         }
     }
 
@@ -158,11 +158,12 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
         self.doubts > DOUBTS_MAX
     }
 
-    pub(super) fn timer(&self, timer: Timer) -> Option<Instant> {
-        self.timers.get(timer as usize).copied().flatten()
+    pub(super) fn timer(&self, timer: Timer) -> Deadline {
+        let at = self.timers.get(timer as usize);
+        at.copied().unwrap_or_default()
     }
 
-    pub(super) fn set(&mut self, timer: Timer, at: Option<Instant>) {
+    pub(super) fn set(&mut self, timer: Timer, at: Deadline) {
         if let Some(place) = self.timers.get_mut(timer as usize) {
             *place = at;
         }
@@ -177,7 +178,7 @@ impl<L: List<Entry>, F: List<Silent>, W: Width> Chord<L, F, W> {
         ms: u64,
     ) {
         let at = now.after_ms(rng.jitter(ms, JITTER_PERCENT));
-        self.set(timer, Some(at));
+        self.set(timer, Deadline::at(at));
     }
 
     pub(super) fn timers_of_aside(&mut self) {

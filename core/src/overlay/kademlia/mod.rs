@@ -24,7 +24,7 @@ use crate::crypto::Crypto;
 use crate::id::{Distance, Key, NodeId};
 use crate::rng::Rng;
 use crate::rpc::Rtt;
-use crate::time::{Instant, earliest};
+use crate::time::{Deadline, Instant};
 use crate::wire::datagram::{Contact, NO_TOKEN, Token};
 
 #[cfg(feature = "alloc")]
@@ -71,7 +71,7 @@ impl Timer {
 #[derive(Clone, Debug)]
 #[repr(C)] // The large last: a board reaches the first fields with short instructions.
 pub struct Kademlia<L, S, F, G = Plain, W = Usual> {
-    timers: [Option<Instant>; Timer::ALL.len()],
+    timers: [Deadline; Timer::ALL.len()],
     own: NodeId,
     /// What is looked up next: 0 for the own id, else one more than the bucket.
     cursor: u8,
@@ -107,7 +107,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Overla
             guide: G::EMPTY,
             spares: S::EMPTY,
             silent: F::EMPTY,
-            timers: [None; Timer::ALL.len()],
+            timers: [Deadline::NEVER; Timer::ALL.len()],
             cursor: 0,
             filling: false,
             neighbours_changed: false,
@@ -208,29 +208,12 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Overla
             .iter()
             .position(|entry| entry.contact.addr == contact.addr);
         let gone = earlier.and_then(|place| self.remove(place));
-        let gone = gone
-            .filter(|entry| entry.neighbour)
-            .map(|entry| entry.contact.id);
         let bucket = self.bucket_of(&contact.id);
         let seen_s = seconds(now);
-        let entry = Entry {
-            contact,
-            token,
-            rtt,
-            seen_s,
-            bucket,
-            neighbour: false,
-        };
-        match self.make_place(&entry) {
-            Ok(down) => {
-                self.insert(now, entry);
-                Change {
-                    added: Some(contact),
-                    down: gone.or(down),
-                    probe: None,
-                }
-            }
-            Err(oldest) => {
+        let down = match self.room(&contact.id, bucket) {
+            Room::Free => None,
+            Room::Of(place) => self.remove(place),
+            Room::None(oldest) => {
                 if self.spares.is_full() {
                     self.spares.remove(0);
                 }
@@ -245,12 +228,28 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Overla
                 let probe = oldest
                     .filter(|entry| seen_s.saturating_sub(entry.seen_s) >= FRESH_S)
                     .map(Entry::peer);
-                Change {
+                return Change {
                     added: None,
                     down: gone,
                     probe,
-                }
+                };
             }
+        };
+        self.insert(
+            now,
+            Entry {
+                contact,
+                token,
+                rtt,
+                seen_s,
+                bucket,
+                neighbour: false,
+            },
+        );
+        Change {
+            added: Some(contact),
+            down: gone.or(down),
+            probe: None,
         }
     }
 
@@ -314,19 +313,15 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Overla
         }
     }
 
-    fn next_upkeep(&self) -> Option<Instant> {
-        self.timers
-            .iter()
-            .fold(None, |soonest, &timer| earliest(soonest, timer))
+    fn next_upkeep(&self) -> Deadline {
+        let timers = self.timers.iter().copied();
+        timers.fold(Deadline::NEVER, Deadline::or)
     }
 
     fn upkeep<C: Crypto>(&mut self, now: Instant, rng: &mut Rng<C>) -> Upkeep {
         let due = Timer::ALL.into_iter().find(|&timer| {
-            self.timers
-                .get(timer as usize)
-                .copied()
-                .flatten()
-                .is_some_and(|at| at <= now)
+            let at = self.timers.get(timer as usize);
+            at.is_some_and(|at| at.is_due(now))
         });
         match due {
             Some(Timer::Refresh) => self.refresh_next(now, rng),
@@ -393,19 +388,6 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademl
         }
     }
 
-    /// Sees to it that an entry can be inserted; tells which neighbour had to go. Otherwise the place of the
-    /// one in its bucket that was not heard for longest, and nothing changed.
-    fn make_place(&mut self, entry: &Entry) -> Result<Option<NodeId>, Option<usize>> {
-        match self.room(&entry.contact.id, entry.bucket) {
-            Room::Free => Ok(None),
-            Room::Of(place) => {
-                let old = self.remove(place);
-                Ok(old.filter(|old| old.neighbour).map(|old| old.contact.id))
-            }
-            Room::None(oldest) => Err(oldest),
-        }
-    }
-
     /// Inserts an entry for which there is room, as the one of its bucket heard last.
     fn insert(&mut self, now: Instant, entry: Entry) {
         let at = self.bucket_start(u32::from(entry.bucket) + 1);
@@ -419,18 +401,18 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademl
         }
         self.neighbours_changed |= self.may_be_near(entry.bucket);
         for (timer, ms) in [(Timer::Refresh, REFRESH_MS), (Timer::Check, CHECK_MS)] {
-            if self.timers.get(timer as usize).is_some_and(Option::is_none) {
-                self.set(timer, now.after_ms(ms));
-            }
+            self.set_unless_set(timer, now.after_ms(ms));
         }
     }
 
-    /// Takes an entry out of the list.
-    fn remove(&mut self, place: usize) -> Option<Entry> {
-        let bucket = self.entries.get(place)?.bucket;
+    /// Takes an entry out of the list. Tells who it was if it was a neighbour.
+    fn remove(&mut self, place: usize) -> Option<NodeId> {
+        let old = self.entries.get(place)?;
+        let (bucket, down) = (old.bucket, old.neighbour.then_some(old.contact.id));
         self.neighbours_changed |= self.may_be_near(bucket);
         self.guide.remove(place, bucket);
-        self.entries.remove(place)
+        self.entries.remove(place);
+        down
     }
 
     /// Whether contacts of a bucket may be among the nearest, those that hold a record: they are the last.
@@ -440,15 +422,13 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademl
 
     /// Takes an entry out and puts the newest spare of its bucket in its place.
     fn take_out(&mut self, now: Instant, place: usize) -> Change {
-        let Some(old) = self.remove(place) else {
-            return Change::default();
-        };
-        let down = old.neighbour.then_some(old.contact.id);
+        let bucket = self.bucket_at(place);
+        let down = self.remove(place);
         let spare = self
             .spares
             .as_slice()
             .iter()
-            .rposition(|spare| spare.bucket == old.bucket);
+            .rposition(|spare| spare.bucket == bucket);
         let spare = spare.and_then(|at| self.spares.remove(at));
         let added = spare.map(|spare| {
             let Spare {
@@ -543,13 +523,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademl
             contact,
             since_s: seconds(now),
         });
-        if self
-            .timers
-            .get(Timer::Probe as usize)
-            .is_some_and(Option::is_none)
-        {
-            self.set(Timer::Probe, now.after_ms(PROBE_MS));
-        }
+        self.set_unless_set(Timer::Probe, now.after_ms(PROBE_MS));
     }
 
     /// A contact is back: perhaps the network healed, so the others are asked soon.

@@ -44,6 +44,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademl
         u8::try_from(shared).unwrap_or(u8::MAX)
     }
 
+    #[inline(never)] // Called from many places: shorter on a board.
     pub(super) fn bucket_at(&self, place: usize) -> u8 {
         self.guide.bucket_at(self.entries.as_slice(), place)
     }

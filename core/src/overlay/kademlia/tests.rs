@@ -365,7 +365,7 @@ fn the_silent_are_probed_in_turn_for_a_day() {
     }
     assert!(table.entries().is_empty());
     let (mut rng, mut probed, mut now) = (rng(), Vec::new(), NOW);
-    while let Some(at) = table.next_upkeep() {
+    while let Some(at) = table.next_upkeep().get() {
         assert!(at >= now);
         now = at;
         match table.upkeep(now, &mut rng) {
@@ -389,7 +389,7 @@ fn upkeep_looks_up_each_part_of_the_table_once_in_its_time() {
     table.joined(NOW);
     let (mut now, mut filling) = (NOW, Vec::new());
     while filling.len() < 7 {
-        now = table.next_upkeep().unwrap();
+        now = table.next_upkeep().get().unwrap();
         if let Upkeep::Lookup(key) = table.upkeep(now, &mut rng) {
             filling.push(Distance::between(key.as_bytes(), OWN.as_bytes()).leading_zeros());
         }
@@ -400,7 +400,7 @@ fn upkeep_looks_up_each_part_of_the_table_once_in_its_time() {
     assert!(now.since_ms(NOW) < 4_000);
     let (begun, mut lookups) = (now, 0);
     while now.since_ms(begun) < REFRESH_MS {
-        now = table.next_upkeep().unwrap();
+        now = table.next_upkeep().get().unwrap();
         lookups += u32::from(matches!(table.upkeep(now, &mut rng), Upkeep::Lookup(_)));
     }
     assert!((5..=10).contains(&lookups), "{lookups}");
@@ -411,7 +411,7 @@ fn a_neighbour_that_is_not_heard_is_pinged() {
     let mut table = filled::<Table>(50);
     let mut rng = rng();
     let (now, peer) = loop {
-        let now = table.next_upkeep().unwrap();
+        let now = table.next_upkeep().get().unwrap();
         if let Upkeep::Ping(peer) = table.upkeep(now, &mut rng) {
             break (now, peer);
         }

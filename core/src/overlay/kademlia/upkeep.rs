@@ -8,7 +8,7 @@ use crate::crypto::Crypto;
 use crate::id::{ID_BYTES, Key};
 use crate::rng::Rng;
 use crate::rpc::Peer;
-use crate::time::Instant;
+use crate::time::{Deadline, Instant};
 
 use super::guide::Guide;
 use super::{
@@ -20,13 +20,20 @@ use crate::overlay::{Entry, Overlay, Silent, Spare, Upkeep, Width, seconds};
 impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademlia<L, S, F, G, W> {
     pub(super) fn set(&mut self, timer: Timer, at: Instant) {
         if let Some(place) = self.timers.get_mut(timer as usize) {
-            *place = Some(at);
+            *place = Deadline::at(at);
+        }
+    }
+
+    pub(super) fn set_unless_set(&mut self, timer: Timer, at: Instant) {
+        let timer = self.timers.get_mut(timer as usize);
+        if let Some(place) = timer.filter(|place| place.is_never()) {
+            *place = Deadline::at(at);
         }
     }
 
     pub(super) fn stop(&mut self, timer: Timer) {
         if let Some(place) = self.timers.get_mut(timer as usize) {
-            *place = None;
+            *place = Deadline::NEVER;
         }
     }
 

@@ -16,6 +16,7 @@ mod replacing;
 mod room;
 mod sweeping;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -181,7 +182,8 @@ fn encoded<T: Encode>(payload: &T) -> Vec<u8> {
 fn fresh(bytes: &[u8]) -> Offer<'_> {
     let record = Record::decode(bytes).unwrap();
     Offer {
-        record,
+        // It has to outlive the offer, and a test makes few.
+        record: Box::leak(Box::new(record)),
         depth: 0,
         spilled: false,
         age_ms: 0,

@@ -80,7 +80,7 @@ fn starting_again_drops_everything() {
     holder.records.start(&mut Rng::from_seed(&Seed([6; 32])));
     assert!(holder.records.is_empty() && holder.records.used_bytes() == 0);
     assert_eq!(holder.records.get(START, id), None);
-    assert_eq!(holder.records.next_deadline(), None);
+    assert_eq!(holder.records.next_deadline().get(), None);
     assert_eq!(holder.records.dropped().total(), 0);
     assert!(holder.put(START, &fresh(&room::small(0))).unwrap().gained);
 }

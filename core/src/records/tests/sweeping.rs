@@ -7,21 +7,21 @@ use crate::plan::Server;
 #[test]
 fn a_sweep_frees_what_expired_and_tells_what_was_lost() {
     let mut holder = BoardHolder::new();
-    assert_eq!(holder.records.next_deadline(), None);
+    assert_eq!(holder.records.next_deadline().get(), None);
     for (n, lifetime_ms) in [(1, 5000), (2, 9000), (3, 9000)] {
         let bytes = author(n).value(|draft| draft.lifetime_ms = lifetime_ms);
         assert!(holder.put(START, &fresh(&bytes)).is_ok());
     }
     let (first, second) = (START.after_s(5), START.after_s(9));
-    assert_eq!(holder.records.next_deadline(), Some(first));
+    assert_eq!(holder.records.next_deadline().get(), Some(first));
     holder.sweep(START.after_s(4));
     assert_eq!(holder.records.len(), 3);
     holder.sweep(first);
     assert_eq!((holder.records.len(), &holder.lost), (2, &Vec::new()));
-    assert_eq!(holder.records.next_deadline(), Some(second));
+    assert_eq!(holder.records.next_deadline().get(), Some(second));
     holder.sweep(second);
     assert_eq!((holder.records.len(), &holder.lost), (0, &[KEY].to_vec()));
-    assert_eq!(holder.records.next_deadline(), None);
+    assert_eq!(holder.records.next_deadline().get(), None);
     assert_eq!(holder.records.used_bytes(), 0);
 }
 
@@ -35,7 +35,7 @@ fn sweeps_keep_a_pause_between_them() {
     let now = START.after_s(5);
     holder.sweep(now);
     assert_eq!(
-        holder.records.next_deadline(),
+        holder.records.next_deadline().get(),
         Some(now.after_ms(SWEEP_PAUSE_MS))
     );
 }
@@ -66,14 +66,14 @@ fn a_long_sweep_goes_on_where_it_stopped_and_forgets_no_deadline() {
     let early = value(count, 1500);
     assert!(holder.put(now, &fresh(&early)).is_ok());
     for swept in [2 * SWEEP_SLOTS - 1, 2 * SWEEP_SLOTS] {
-        let next = holder.records.next_deadline().unwrap();
+        let next = holder.records.next_deadline().get().unwrap();
         assert_eq!(next, now.after_ms(SWEEP_PACE_MS));
         now = next;
         holder.sweep(now);
         assert_eq!(holder.lost.len(), swept);
     }
     assert_eq!(
-        holder.records.next_deadline(),
+        holder.records.next_deadline().get(),
         Some(START.after_ms(5000 + 1500))
     );
     assert_eq!(holder.records.len(), 2);
