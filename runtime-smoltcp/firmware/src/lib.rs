@@ -10,6 +10,8 @@ mod commands;
 mod console;
 #[cfg(target_arch = "arm")]
 mod copy;
+#[cfg(target_arch = "arm")]
+mod divide;
 mod hardware;
 mod memory;
 mod registers;

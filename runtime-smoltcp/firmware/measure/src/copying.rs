@@ -1,4 +1,4 @@
-//! Whether the firmware's own loops copy and fill memory as they must, whatever the length, the alignment and the overlap.
+//! Whether the firmware's own loops copy, fill and compare memory as they must, whatever the length, the alignment and the overlap.
 
 use core::hint::black_box;
 
@@ -52,5 +52,20 @@ pub fn check() {
             let is_new = |at: usize| (from..from + len).contains(&at);
             bytes.expect(|at| if is_new(at) { 0xc3 } else { pattern(at) });
         }
+        compare(len);
+    }
+}
+
+/// Compares texts of this length that are equal, and that differ in one byte.
+fn compare(len: usize) {
+    let (low, mut high) = ([0x7f; LONGEST], [0x7f; LONGEST]);
+    let cut = black_box(len);
+    assert!(low[..cut] == high[..cut], "{len} bytes are equal");
+    for at in 0..len {
+        // The sign is that of bytes, not of signed ones.
+        high[at] = 0x80;
+        assert!(low[..cut] < high[..cut], "{len} bytes, less at {at}");
+        assert!(high[..cut] > low[..cut], "{len} bytes, more at {at}");
+        high[at] = 0x7f;
     }
 }
