@@ -7,7 +7,7 @@
 use core::net::SocketAddr;
 
 use smoltcp::iface::{Context, SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{Socket, State};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::IpEndpoint;
 use strandline_core::output::StreamId;
 use strandline_core::time::{Instant, earliest};
@@ -95,26 +95,33 @@ pub(crate) struct Connections<'a> {
 const EPHEMERAL: core::ops::RangeInclusive<u16> = 49_152..=65_535;
 
 impl<'a> Connections<'a> {
-    /// Listens at `port` with these sockets, one for each place. `random` chooses where outgoing ports begin.
-    pub(crate) fn new(
-        sockets: &mut SocketSet<'a>,
-        places: &'a mut [Connection],
-        handles: impl Iterator<Item = SocketHandle>,
-        port: u16,
-        random: u16,
-    ) -> Self {
-        for (place, handle) in places.iter_mut().zip(handles) {
-            *place = Connection {
-                socket: Some(handle),
-                ..Connection::EMPTY
-            };
-            listen(sockets.get_mut(handle), port);
-        }
+    /// Is to listen at `port`. `random` chooses where outgoing ports begin.
+    pub(crate) fn new(places: &'a mut [Connection], port: u16, random: u16) -> Self {
         Self {
             places,
             port,
             next_port: random | *EPHEMERAL.start(),
             refused: 0,
+        }
+    }
+
+    /// Listens in a place, with these buffers.
+    pub(crate) fn add(
+        &mut self,
+        sockets: &mut SocketSet<'a>,
+        place: usize,
+        received: &'a mut [u8],
+        unsent: &'a mut [u8],
+    ) {
+        let mut socket = Socket::new(SocketBuffer::new(received), SocketBuffer::new(unsent));
+        // Frames are written whole, and somebody waits for each of them.
+        socket.set_nagle_enabled(false);
+        listen(&mut socket, self.port);
+        if let Some(place) = self.places.get_mut(place) {
+            *place = Connection {
+                socket: Some(sockets.add(socket)),
+                ..Connection::EMPTY
+            };
         }
     }
 
@@ -199,8 +206,7 @@ impl<'a> Connections<'a> {
             place.begin(Role::Open(stream), None);
             return;
         }
-        socket.abort();
-        place.begin(Role::Closing, Some(now.after_ms(RESET_MS)));
+        place.reset(now, socket);
         self.refused = self.refused.saturating_add(1);
     }
 
@@ -221,8 +227,7 @@ impl<'a> Connections<'a> {
             Role::Listening => match place.poll_listening(now, socket, port) {
                 Some(from) if spare => Some(Input::Accept(from)),
                 Some(_) => {
-                    socket.abort();
-                    place.begin(Role::Closing, Some(now.after_ms(RESET_MS)));
+                    place.reset(now, socket);
                     self.refused = self.refused.saturating_add(1);
                     None
                 }
@@ -397,8 +402,7 @@ impl Connection {
         }
         let late = self.until.is_some_and(|until| until <= now);
         if late || !socket.is_open() {
-            socket.abort();
-            self.begin(Role::Closing, Some(now.after_ms(RESET_MS)));
+            self.reset(now, socket);
             return Some(Input::Closed(stream));
         }
         None
@@ -433,6 +437,13 @@ impl Connection {
     fn part(&mut self, now: Instant, socket: &mut Socket<'_>) {
         socket.close();
         self.begin(Role::Closing, Some(now.after_ms(LINGER_MS)));
+    }
+
+    /// Breaks the connection off, and gives the peer's reset time to leave.
+    #[inline(never)]
+    fn reset(&mut self, now: Instant, socket: &mut Socket<'_>) {
+        socket.abort();
+        self.begin(Role::Closing, Some(now.after_ms(RESET_MS)));
     }
 
     fn poll_closing(&mut self, now: Instant, socket: &mut Socket<'_>, port: u16) {
