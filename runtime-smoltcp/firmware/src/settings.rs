@@ -75,7 +75,7 @@ pub fn parse(line: &str) -> Result<Settings<'_>, &str> {
 fn set<'s>(settings: &mut Settings<'s>, key: &str, value: &'s str) -> Option<()> {
     match key {
         "name" => settings.name = value,
-        "seed" => settings.seed = hex(value)?,
+        "seed" => hex(value, &mut settings.seed)?,
         "addr" => {
             let (address, bits) = cut(value, b'/')?;
             let bits = number(bits.as_bytes()).filter(|bits| *bits <= 32)?;
@@ -83,7 +83,7 @@ fn set<'s>(settings: &mut Settings<'s>, key: &str, value: &'s str) -> Option<()>
         }
         "router" => settings.router = Some(ip(value)?),
         "join" => *settings.joins.iter_mut().find(|join| join.is_none())? = Some(socket(value)?),
-        "mac" => settings.mac = Some(hex(value)?),
+        "mac" => hex(value, settings.mac.insert([0; 6]))?,
         "ntp" => settings.ntp = Some(socket(value)?),
         "net" => settings.network = value,
         "port" => settings.port = u16::try_from(number(value.as_bytes())?).ok()?,
@@ -127,23 +127,17 @@ fn number(digits: &[u8]) -> Option<u32> {
     })
 }
 
-fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|d| u8::try_from(d).ok())
-    };
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    let mut bytes = [0; N];
-    if pairs.len() != N {
+fn hex(text: &str, bytes: &mut [u8]) -> Option<()> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * bytes.len() {
         return None;
     }
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
+    for (place, digit) in digits.iter().enumerate() {
+        let digit = u8::try_from(char::from(*digit).to_digit(16)?).ok()?;
+        let byte = bytes.get_mut(place / 2)?;
+        *byte = *byte << 4 | digit;
     }
-    Some(bytes)
+    Some(())
 }
 
 /// The line of settings, into `room`: the debugger's if there is one, else flash.
