@@ -42,9 +42,9 @@ pub struct Settings<'s> {
     pub starts: u32,
 }
 
-/// Reads a line; `Err` is the key that is missing or whose value cannot be read.
-pub fn parse(line: &str) -> Result<Settings<'_>, &str> {
-    let mut settings = Settings {
+impl<'s> Settings<'s> {
+    /// Nothing was said.
+    pub const UNTOLD: Self = Self {
         name: "",
         seed: [0; 32],
         addr: (Ipv4Addr::UNSPECIFIED, 0),
@@ -58,17 +58,21 @@ pub fn parse(line: &str) -> Result<Settings<'_>, &str> {
         new: false,
         starts: 0,
     };
-    for word in line.split_ascii_whitespace() {
-        // The emulator's first word is the program.
-        if let Some((key, value)) = cut(word, b'=') {
-            set(&mut settings, key, value).ok_or(key)?;
+
+    /// Reads a line; `Err` is the key that is missing or whose value cannot be read.
+    pub fn read(&mut self, line: &'s str) -> Result<(), &'s str> {
+        for word in line.split_ascii_whitespace() {
+            // The emulator's first word is the program.
+            if let Some((key, value)) = cut(word, b'=') {
+                set(self, key, value).ok_or(key)?;
+            }
         }
-    }
-    match &settings {
-        Settings { name: "", .. } => Err("name"),
-        Settings { seed, .. } if *seed == [0; 32] => Err("seed"),
-        Settings { addr: (ip, _), .. } if ip.is_unspecified() => Err("addr"),
-        _ => Ok(settings),
+        match self {
+            Self { name: "", .. } => Err("name"),
+            Self { seed, .. } if *seed == [0; 32] => Err("seed"),
+            Self { addr: (ip, _), .. } if ip.is_unspecified() => Err("addr"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -146,8 +150,8 @@ pub fn line(room: &mut [u8; LINE_LEN_MAX]) -> &str {
     let len = from_debugger(room);
     #[cfg(not(feature = "semihosting"))]
     let len = from_flash(room);
-    let line = room.get(..len).map(core::str::from_utf8);
-    line.and_then(Result::ok).unwrap_or_default()
+    let line = room.get(..len).unwrap_or_default();
+    core::str::from_utf8(line).unwrap_or_default()
 }
 
 /// What stands on the last page of flash, up to the first byte that is no text.
