@@ -255,22 +255,13 @@ impl<'a> Connections<'a> {
         };
         let queued = socket.recv_queue();
         let piece = socket.peek(queued).unwrap_or_default();
-        let mut taken = if lacks_a_frame(piece) {
+        let taken = if lacks_a_frame(piece) {
             take_around(socket, take)
         } else {
             take(piece)
         };
         place.blocked = taken == 0;
-        while taken > 0 {
-            let part = socket.recv(|bytes| {
-                let len = bytes.len().min(taken);
-                (len, len)
-            });
-            match part {
-                Ok(len) if len > 0 => taken = taken.saturating_sub(len),
-                _ => break,
-            }
-        }
+        discard(socket, taken);
         !place.blocked
     }
 
@@ -285,7 +276,7 @@ impl<'a> Connections<'a> {
 
     /// Sees to it that a place listens: if none does, the one that is missed least is cut off.
     pub(crate) fn keep_listening(&mut self, sockets: &mut SocketSet<'a>) {
-        let mut least: Option<(u8, Option<Instant>, usize)> = None;
+        let mut least: Option<((u8, u64), usize)> = None;
         for (index, place) in self.places.iter().enumerate() {
             let Some(handle) = place.socket else {
                 continue;
@@ -300,13 +291,13 @@ impl<'a> Connections<'a> {
                 (Role::Listening, _) => 1,
                 (Role::Closing, _) => 2,
             };
-            let candidate = (worth, place.until, index);
-            if least.is_none_or(|least| candidate < least) {
-                least = Some(candidate);
+            let worth = (worth, place.until.map_or(0, Instant::as_us));
+            if least.is_none_or(|(least, _)| worth < least) {
+                least = Some((worth, index));
             }
         }
         let port = self.port;
-        if let Some((_, _, index)) = least
+        if let Some((_, index)) = least
             && let Some((place, socket)) = self.at(sockets, index)
         {
             place.recycle(socket, port);
@@ -448,7 +439,7 @@ impl Connection {
 
     fn poll_closing(&mut self, now: Instant, socket: &mut Socket<'_>, port: u16) {
         // What the peer still sends is thrown away, so that its end is heard.
-        let _ = socket.recv(|bytes| (bytes.len(), ()));
+        discard(socket, usize::MAX);
         let state = socket.state();
         // A closed one may still owe the peer a reset.
         let owes = socket.remote_endpoint().is_some();
@@ -466,6 +457,21 @@ fn take_around(socket: &mut Socket<'_>, take: impl FnOnce(&[u8]) -> usize) -> us
     let mut whole = [0; BUFFER_LEN_MIN];
     let len = socket.peek_slice(&mut whole).unwrap_or(0);
     take(whole.get(..len).unwrap_or_default())
+}
+
+/// Throws away so many of the bytes that arrived, or all that there are.
+#[inline(never)]
+fn discard(socket: &mut Socket<'_>, mut count: usize) {
+    while count > 0 {
+        let part = socket.recv(|bytes| {
+            let len = bytes.len().min(count);
+            (len, len)
+        });
+        match part {
+            Ok(len) if len > 0 => count = count.saturating_sub(len),
+            _ => return,
+        }
+    }
 }
 
 /// Listens; the socket is closed, and the port is not zero.
