@@ -25,20 +25,19 @@ __aeabi_uldivmod:
     rsb r6, r6, #64
     movs r4, #0
     movs r5, #0
-    // r5:r4, the rest, takes one bit more of the dividend. If the divisor fits, it is taken off, and the quotient, which
-    // grows where the dividend has left, gets a one.
+    // r5:r4, the rest, takes one bit more of the dividend, which are 64 at most: so many fit. If the divisor fits into it, it
+    // is taken off, and the quotient, which grows where the dividend has left, gets a one.
 1:  adds r0, r0
     adcs r1, r1
     adcs r4, r4
     adcs r5, r5
-    bcs 2f
     cmp r4, r2
     sbcs r12, r5, r3
-    blo 3f
-2:  subs r4, r2
+    blo 2f
+    subs r4, r2
     sbcs r5, r3
     adds r0, #1
-3:  subs r6, #1
+2:  subs r6, #1
     bne 1b
     mov r2, r4
     mov r3, r5
