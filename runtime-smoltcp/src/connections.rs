@@ -7,7 +7,7 @@
 use core::net::SocketAddr;
 
 use smoltcp::iface::{Context, SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{Socket, State};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::IpEndpoint;
 use strandline_core::output::StreamId;
 use strandline_core::time::{Instant, earliest};
@@ -95,26 +95,33 @@ pub(crate) struct Connections<'a> {
 const EPHEMERAL: core::ops::RangeInclusive<u16> = 49_152..=65_535;
 
 impl<'a> Connections<'a> {
-    /// Listens at `port` with these sockets, one for each place. `random` chooses where outgoing ports begin.
-    pub(crate) fn new(
-        sockets: &mut SocketSet<'a>,
-        places: &'a mut [Connection],
-        handles: impl Iterator<Item = SocketHandle>,
-        port: u16,
-        random: u16,
-    ) -> Self {
-        for (place, handle) in places.iter_mut().zip(handles) {
-            *place = Connection {
-                socket: Some(handle),
-                ..Connection::EMPTY
-            };
-            listen(sockets.get_mut(handle), port);
-        }
+    /// Is to listen at `port`. `random` chooses where outgoing ports begin.
+    pub(crate) fn new(places: &'a mut [Connection], port: u16, random: u16) -> Self {
         Self {
             places,
             port,
             next_port: random | *EPHEMERAL.start(),
             refused: 0,
+        }
+    }
+
+    /// Listens in a place, with these buffers.
+    pub(crate) fn add(
+        &mut self,
+        sockets: &mut SocketSet<'a>,
+        place: usize,
+        received: &'a mut [u8],
+        unsent: &'a mut [u8],
+    ) {
+        let mut socket = Socket::new(SocketBuffer::new(received), SocketBuffer::new(unsent));
+        // Frames are written whole, and somebody waits for each of them.
+        socket.set_nagle_enabled(false);
+        listen(&mut socket, self.port);
+        if let Some(place) = self.places.get_mut(place) {
+            *place = Connection {
+                socket: Some(sockets.add(socket)),
+                ..Connection::EMPTY
+            };
         }
     }
 
@@ -199,8 +206,7 @@ impl<'a> Connections<'a> {
             place.begin(Role::Open(stream), None);
             return;
         }
-        socket.abort();
-        place.begin(Role::Closing, Some(now.after_ms(RESET_MS)));
+        place.reset(now, socket);
         self.refused = self.refused.saturating_add(1);
     }
 
@@ -221,8 +227,7 @@ impl<'a> Connections<'a> {
             Role::Listening => match place.poll_listening(now, socket, port) {
                 Some(from) if spare => Some(Input::Accept(from)),
                 Some(_) => {
-                    socket.abort();
-                    place.begin(Role::Closing, Some(now.after_ms(RESET_MS)));
+                    place.reset(now, socket);
                     self.refused = self.refused.saturating_add(1);
                     None
                 }
@@ -250,22 +255,13 @@ impl<'a> Connections<'a> {
         };
         let queued = socket.recv_queue();
         let piece = socket.peek(queued).unwrap_or_default();
-        let mut taken = if lacks_a_frame(piece) {
+        let taken = if lacks_a_frame(piece) {
             take_around(socket, take)
         } else {
             take(piece)
         };
         place.blocked = taken == 0;
-        while taken > 0 {
-            let part = socket.recv(|bytes| {
-                let len = bytes.len().min(taken);
-                (len, len)
-            });
-            match part {
-                Ok(len) if len > 0 => taken = taken.saturating_sub(len),
-                _ => break,
-            }
-        }
+        discard(socket, taken);
         !place.blocked
     }
 
@@ -280,7 +276,7 @@ impl<'a> Connections<'a> {
 
     /// Sees to it that a place listens: if none does, the one that is missed least is cut off.
     pub(crate) fn keep_listening(&mut self, sockets: &mut SocketSet<'a>) {
-        let mut least: Option<(u8, Option<Instant>, usize)> = None;
+        let mut least: Option<((u8, u64), usize)> = None;
         for (index, place) in self.places.iter().enumerate() {
             let Some(handle) = place.socket else {
                 continue;
@@ -295,13 +291,13 @@ impl<'a> Connections<'a> {
                 (Role::Listening, _) => 1,
                 (Role::Closing, _) => 2,
             };
-            let candidate = (worth, place.until, index);
-            if least.is_none_or(|least| candidate < least) {
-                least = Some(candidate);
+            let worth = (worth, place.until.map_or(0, Instant::as_us));
+            if least.is_none_or(|(least, _)| worth < least) {
+                least = Some((worth, index));
             }
         }
         let port = self.port;
-        if let Some((_, _, index)) = least
+        if let Some((_, index)) = least
             && let Some((place, socket)) = self.at(sockets, index)
         {
             place.recycle(socket, port);
@@ -397,8 +393,7 @@ impl Connection {
         }
         let late = self.until.is_some_and(|until| until <= now);
         if late || !socket.is_open() {
-            socket.abort();
-            self.begin(Role::Closing, Some(now.after_ms(RESET_MS)));
+            self.reset(now, socket);
             return Some(Input::Closed(stream));
         }
         None
@@ -435,9 +430,16 @@ impl Connection {
         self.begin(Role::Closing, Some(now.after_ms(LINGER_MS)));
     }
 
+    /// Breaks the connection off, and gives the peer's reset time to leave.
+    #[inline(never)]
+    fn reset(&mut self, now: Instant, socket: &mut Socket<'_>) {
+        socket.abort();
+        self.begin(Role::Closing, Some(now.after_ms(RESET_MS)));
+    }
+
     fn poll_closing(&mut self, now: Instant, socket: &mut Socket<'_>, port: u16) {
         // What the peer still sends is thrown away, so that its end is heard.
-        let _ = socket.recv(|bytes| (bytes.len(), ()));
+        discard(socket, usize::MAX);
         let state = socket.state();
         // A closed one may still owe the peer a reset.
         let owes = socket.remote_endpoint().is_some();
@@ -455,6 +457,21 @@ fn take_around(socket: &mut Socket<'_>, take: impl FnOnce(&[u8]) -> usize) -> us
     let mut whole = [0; BUFFER_LEN_MIN];
     let len = socket.peek_slice(&mut whole).unwrap_or(0);
     take(whole.get(..len).unwrap_or_default())
+}
+
+/// Throws away so many of the bytes that arrived, or all that there are.
+#[inline(never)]
+fn discard(socket: &mut Socket<'_>, mut count: usize) {
+    while count > 0 {
+        let part = socket.recv(|bytes| {
+            let len = bytes.len().min(count);
+            (len, len)
+        });
+        match part {
+            Ok(len) if len > 0 => count = count.saturating_sub(len),
+            _ => return,
+        }
+    }
 }
 
 /// Listens; the socket is closed, and the port is not zero.

@@ -31,11 +31,11 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Sends from `port` through these sockets, which it opens.
-    pub fn new(sockets: &mut SocketSet<'_>, handles: [SocketHandle; LANES], port: u16) -> Self {
+    /// Sends through these sockets, which are open at `port`.
+    pub fn new(handles: [SocketHandle; LANES], port: u16) -> Self {
         Self {
             lanes: handles.map(|socket| Lane {
-                socket: reopened(sockets, socket, port),
+                socket,
                 since: None,
             }),
             port,

@@ -2,7 +2,7 @@
 //! `static` of it lies in `.bss`; what smoltcp makes otherwise is in [`Sockets`].
 
 use smoltcp::iface::SocketStorage;
-use smoltcp::socket::udp::PacketMetadata;
+use smoltcp::socket::udp::{PacketBuffer, PacketMetadata};
 use strandline_core::wire::{DATAGRAM_LEN_MAX, FRAME_LEN_MAX, FRAME_PREFIX_LEN};
 
 use crate::connections::Connection;
@@ -15,16 +15,37 @@ pub(crate) const TIME_LEN: usize = 64;
 /// Sockets beside those of the connections: one that receives datagrams, one that asks for the time, one for DHCP.
 const SOCKETS_BESIDE: usize = LANES + 3;
 
-/// Datagrams that are in memory at a time: one received, one in each lane, one each from and to a time server.
-pub(crate) const DATAGRAMS: usize = LANES + 3;
-
 /// smoltcp's places for sockets and datagrams of a [`Stack`](crate::Stack), [`sockets_for`] its connections.
 ///
 /// Empty ones are not zero: in a `static` they would take as much flash as RAM. Make them when the program starts.
 #[derive(Debug)]
 pub struct Sockets<'a, const SOCKETS: usize> {
     pub(crate) places: [SocketStorage<'a>; SOCKETS],
-    pub(crate) about: [[PacketMetadata; 1]; DATAGRAMS],
+    pub(crate) about: About,
+}
+
+/// What smoltcp knows of each datagram that is in memory.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) received: Metadata,
+    pub(crate) lanes: [Metadata; LANES],
+    /// From a time server, and to it.
+    pub(crate) time: [Metadata; 2],
+}
+
+/// Of one datagram.
+pub(crate) type Metadata = [PacketMetadata; 1];
+
+/// Room for one datagram.
+pub(crate) type Room<'a> = (&'a mut Metadata, &'a mut [u8]);
+
+/// smoltcp's name for room for a datagram, or for none.
+pub(crate) fn packets(room: Option<Room<'_>>) -> PacketBuffer<'_> {
+    let (about, bytes) = match room {
+        Some((about, bytes)) => (&mut about[..], bytes),
+        None => Default::default(),
+    };
+    PacketBuffer::new(about, bytes)
 }
 
 impl<const SOCKETS: usize> Sockets<'_, SOCKETS> {
@@ -32,9 +53,14 @@ impl<const SOCKETS: usize> Sockets<'_, SOCKETS> {
     #[must_use]
     #[inline(never)] // So that it is made where it is to lie.
     pub fn new() -> Self {
+        const NONE: Metadata = [PacketMetadata::EMPTY];
         Self {
             places: [SocketStorage::EMPTY; SOCKETS],
-            about: [[PacketMetadata::EMPTY]; DATAGRAMS],
+            about: About {
+                received: NONE,
+                lanes: [NONE; LANES],
+                time: [NONE; 2],
+            },
         }
     }
 }

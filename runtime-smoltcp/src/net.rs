@@ -21,6 +21,10 @@ use crate::lanes::Lanes;
 /// lately: a storm of questions would take the places of those with whom the node talks. An asker counts as heard of so
 /// long ago, until it sends a packet.
 const ASKERS_YIELD_FOR: Duration = Duration::from_secs(30);
+/// smoltcp repeats a request for a stream, a SYN, after a second; in that time core gives the stream up. So requests are
+/// made so many µs earlier by smoltcp's clock, and the answers come as much earlier: one that was lost is repeated when
+/// half of the time is left.
+const REQUESTS_EARLIER_US: u64 = 500_000;
 
 /// What did not work out, since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -64,8 +68,15 @@ impl<'a> Net<'a> {
                 return;
             }
             // What was learned from a question alone makes room for anything else.
+            let packet = if ethernet {
+                frame.get(14..)
+            } else {
+                Some(frame)
+            };
             let learned = if ethernet && asks_for_hardware_address(frame) {
                 at - ASKERS_YIELD_FOR
+            } else if packet.is_some_and(answers_request) {
+                at - Duration::from_micros(REQUESTS_EARLIER_US)
             } else {
                 at
             };
@@ -145,6 +156,21 @@ fn asks_for_hardware_address(frame: &[u8]) -> bool {
     by_arp || by_neighbour_discovery
 }
 
+/// Whether an IP packet without options takes up an own request for a stream: a segment with SYN and ACK (RFC 9293, section 3.1).
+fn answers_request(packet: &[u8]) -> bool {
+    const SYN_ACK: u8 = 0x12;
+    let by_ipv4 = matches!(
+        packet.get(..34),
+        Some([0x45, _, _, _, _, _, _, _, _, 6, .., flags]) if flags & SYN_ACK == SYN_ACK
+    );
+    let by_ipv6 = cfg!(feature = "ipv6")
+        && matches!(
+            packet.get(..54),
+            Some([0x60..=0x6f, _, _, _, _, _, 6, .., flags]) if flags & SYN_ACK == SYN_ACK
+        );
+    by_ipv4 || by_ipv6
+}
+
 /// Whether an IPv4 packet has no sender. A DHCP server that says nothing else would be taken for one that has the address 0.0.0.0,
 /// and smoltcp asserts that nothing is sent there when a lease is renewed.
 fn is_from_nobody(frame: &[u8]) -> bool {
@@ -214,9 +240,13 @@ impl<D: Device + ?Sized> Transport for Turn<'_, '_, D> {
         let (net, to) = (&mut *self.net, endpoint(to));
         #[cfg(all(feature = "ipv4", feature = "ipv6"))]
         let to = to.filter(|to| net.has_family_of(to));
+        // Only the request is to leave at the earlier time.
+        net.transmit(self.now, self.device);
         let context = net.iface.context();
         net.connections
             .open(self.now, &mut net.sockets, context, stream, to);
+        let earlier = self.now.as_us().saturating_sub(REQUESTS_EARLIER_US);
+        net.transmit(Instant::from_us(earlier), self.device);
     }
 
     fn write(&mut self, stream: StreamId, bytes: &[u8]) {

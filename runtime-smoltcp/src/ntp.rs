@@ -3,17 +3,17 @@
 
 use core::cell::Cell;
 use core::future::Future;
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::udp;
+use smoltcp::wire::IpEndpoint;
 use sntpc::{NtpContext, NtpTimestampGenerator, NtpUdpSocket, SendRequestResult};
 use strandline_core::time::Instant;
 
-use crate::convert::{endpoint, socket_addr};
-use crate::memory::TIME_LEN;
+use crate::convert::endpoint;
 
 /// How often the server is asked, in ms: RFC 4330, section 10, allows no more than once in a minute.
 pub const ASK_EVERY_MS: u64 = 60_000;
@@ -30,6 +30,8 @@ const REQUEST_LEN: usize = 48;
 const PIVOT_S: u64 = 1_900_000_000;
 /// By how much that clock is shifted at most, in µs, unknown to anybody: about four years.
 const SHIFT_US_BITS: u32 = 47;
+/// The server as `sntpc` knows it: requests are sent and answers are compared with the server's address here.
+const SERVER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 const US_PER_S: u64 = 1_000_000;
 
@@ -44,7 +46,8 @@ pub(crate) struct Date {
 #[derive(Debug)]
 pub(crate) struct TimeServer {
     socket: SocketHandle,
-    addr: SocketAddr,
+    /// Nobody, if its address is of a family that was not built in.
+    server: Option<IpEndpoint>,
     port: u16,
     /// What the server is told is this clock: instants plus this, in µs.
     shift_us: u64,
@@ -65,7 +68,7 @@ impl TimeServer {
         let secret_us = random.checked_shr(u64::BITS - SHIFT_US_BITS).unwrap_or(0);
         Self {
             socket,
-            addr,
+            server: endpoint(addr),
             port,
             shift_us: PIVOT_S.saturating_mul(US_PER_S).saturating_add(secret_us),
             asked: None,
@@ -84,7 +87,7 @@ impl TimeServer {
         let socket = sockets.get_mut::<udp::Socket<'_>>(self.socket);
         let mut date = None;
         while let Ok((bytes, about)) = socket.recv() {
-            date = date.or_else(|| self.take(now, bytes, socket_addr(about.endpoint)));
+            date = date.or_else(|| self.take(now, bytes, about.endpoint));
         }
         if date.is_some() {
             self.retry_ms = RETRY_AFTER_MS;
@@ -109,10 +112,10 @@ impl TimeServer {
     #[inline(never)]
     fn ask(&mut self, now: Instant, socket: &mut udp::Socket<'_>) {
         self.next = now.after_ms(ANSWER_WITHIN_MS);
-        let wire = Wire::default();
+        let wire = Wire::of(&[]);
         let stamp = NtpContext::new(self.stamp(now));
-        let request = at_once(sntpc::sntp_send_request(self.addr, &wire, stamp));
-        let (Some(Ok(request)), Some(to)) = (request, endpoint(self.addr)) else {
+        let request = at_once(sntpc::sntp_send_request(SERVER, &wire, stamp));
+        let (Some(Ok(request)), Some(to)) = (request, self.server) else {
             return;
         };
         // What is still in it is an old request that did not get out.
@@ -123,18 +126,14 @@ impl TimeServer {
     }
 
     #[inline(never)]
-    fn take(&mut self, now: Instant, bytes: &[u8], from: SocketAddr) -> Option<Date> {
-        let (request, sent) = self.asked?;
-        let mut wire = Wire {
-            len: bytes.len(),
-            from: Some(from),
-            ..Wire::default()
-        };
-        for (to, byte) in wire.received.iter_mut().zip(bytes) {
-            *to = *byte;
+    fn take(&mut self, now: Instant, bytes: &[u8], from: IpEndpoint) -> Option<Date> {
+        if self.server != Some(from) {
+            return None;
         }
+        let (request, sent) = self.asked?;
+        let wire = Wire::of(bytes);
         let stamp = NtpContext::new(self.stamp(now));
-        let answer = sntpc::sntp_process_response(self.addr, &wire, stamp, request);
+        let answer = sntpc::sntp_process_response(SERVER, &wire, stamp, request);
         let answer = at_once(answer)?.ok()?;
         self.asked = None;
         // Not the round trip that the answer implies: a server could make that as short as it likes.
@@ -176,25 +175,21 @@ impl NtpTimestampGenerator for Stamp {
 }
 
 /// What `sntpc` sends and receives through: memory.
-struct Wire {
+struct Wire<'w> {
     sent: Cell<[u8; REQUEST_LEN]>,
-    received: [u8; TIME_LEN],
-    len: usize,
-    from: Option<SocketAddr>,
+    received: &'w [u8],
 }
 
-impl Default for Wire {
-    fn default() -> Self {
+impl<'w> Wire<'w> {
+    fn of(received: &'w [u8]) -> Self {
         Self {
             sent: Cell::new([0; REQUEST_LEN]),
-            received: [0; TIME_LEN],
-            len: 0,
-            from: None,
+            received,
         }
     }
 }
 
-impl NtpUdpSocket for Wire {
+impl NtpUdpSocket for Wire<'_> {
     async fn send_to(&self, buf: &[u8], _addr: SocketAddr) -> sntpc::Result<usize> {
         let request = buf.try_into().map_err(|_| sntpc::Error::Network)?;
         self.sent.set(request);
@@ -202,10 +197,10 @@ impl NtpUdpSocket for Wire {
     }
 
     async fn recv_from(&self, buf: &mut [u8]) -> sntpc::Result<(usize, SocketAddr)> {
-        for (to, byte) in buf.iter_mut().zip(&self.received) {
+        for (to, byte) in buf.iter_mut().zip(self.received) {
             *to = *byte;
         }
-        Ok((self.len, self.from.ok_or(sntpc::Error::Network)?))
+        Ok((self.received.len(), SERVER))
     }
 }
 

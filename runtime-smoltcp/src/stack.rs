@@ -5,10 +5,9 @@
 
 use core::net::IpAddr;
 
-use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, Medium};
-use smoltcp::socket::{tcp, udp};
-use smoltcp::storage::RingBuffer;
+use smoltcp::socket::udp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 use strandline_core::drive::{Answer, Application, Handler, drain};
 use strandline_core::node::Node;
@@ -19,8 +18,8 @@ use strandline_core::time::{Instant, earliest};
 
 use crate::connections::{Connections, Input};
 use crate::convert::{ip, net_instant, net_ip};
-use crate::lanes::Lanes;
-use crate::memory::{Memory, Sockets, sockets_for};
+use crate::lanes::{LANES, Lanes};
+use crate::memory::{Buffers, Memory, Room, Sockets, packets, sockets_for};
 use crate::net::{Counters, Net, Turn};
 use crate::ntp::TimeServer;
 
@@ -132,50 +131,29 @@ impl<'a, P: Plan, H: Application<P>> Stack<'a, P, H> {
         let mut rng = Rng::<P::Crypto>::from_seed(&settings.seed);
         let iface = interface(now, device, settings, rng.next_u64())?;
         let Sockets { places, about } = sockets;
-        let [about_received, about_asked, about_told, about_lanes @ ..] = about;
         let mut sockets = SocketSet::new(&mut places[..]);
         // The first that is bound to the port gets what arrives: this one, before the lanes.
-        let datagrams = sockets.add(receiver(
-            about_received,
-            &mut memory.datagram,
-            settings.port,
-        )?);
-        let mut about_lanes = about_lanes.iter_mut();
-        let lanes = memory.lanes.each_mut().map(|lane| {
-            // There are as many of one as of the other.
-            let about = about_lanes
-                .next()
-                .map_or(&mut [][..], |about| &mut about[..]);
-            let sent = udp::PacketBuffer::new(about, &mut lane[..]);
-            sockets.add(udp::Socket::new(no_packets(), sent))
+        let received: Room<'_> = (&mut about.received, &mut memory.datagram);
+        let datagrams = add_datagrams(&mut sockets, settings.port, Some(received), None);
+        let mut buffers = about.lanes.iter_mut().zip(&mut memory.lanes);
+        let lanes = [(); LANES].map(|()| {
+            let sent = buffers.next().map(|(about, lane)| (about, &mut lane[..]));
+            add_datagrams(&mut sockets, settings.port, None, sent)
         });
-        let lanes = Lanes::new(&mut sockets, lanes, settings.port);
-        let mut handles = [const { None }; CONNECTIONS];
-        for (handle, buffers) in handles.iter_mut().zip(&mut memory.buffers) {
-            let received = RingBuffer::new(&mut buffers.received[..]);
-            let mut socket = tcp::Socket::new(received, RingBuffer::new(&mut buffers.unsent[..]));
-            // Frames are written whole, and somebody waits for each of them.
-            socket.set_nagle_enabled(false);
-            *handle = Some(sockets.add(socket));
-        }
-        let random = rng.next_u64();
-        let [low, high, ..] = random.to_le_bytes();
+        let lanes = Lanes::new(lanes, settings.port);
+        let [low, high, ..] = rng.next_u64().to_le_bytes();
         let outgoing = u16::from_le_bytes([low, high]);
-        let connections = Connections::new(
-            &mut sockets,
-            &mut memory.connections,
-            handles.into_iter().flatten(),
-            settings.port,
-            outgoing,
-        );
+        let mut connections = Connections::new(&mut memory.connections, settings.port, outgoing);
+        for (place, Buffers { received, unsent }) in memory.buffers.iter_mut().enumerate() {
+            connections.add(&mut sockets, place, received, unsent);
+        }
+        let [told, asked] = &mut about.time;
         let [received, sent] = &mut memory.time;
         let time_server = settings.time_server.map(|addr| {
-            let socket = sockets.add(udp::Socket::new(
-                udp::PacketBuffer::new(&mut about_told[..], &mut received[..]),
-                udp::PacketBuffer::new(&mut about_asked[..], &mut sent[..]),
-            ));
+            let (received, sent): (Room<'_>, Room<'_>) = ((told, received), (asked, sent));
             // Connections count up from it.
             let port = outgoing.wrapping_sub(1) | 0xc000;
+            let socket = add_datagrams(&mut sockets, port, Some(received), Some(sent));
             TimeServer::new(now, socket, addr, port, rng.next_u64())
         });
         #[cfg(feature = "dhcp")]
@@ -488,17 +466,16 @@ fn suits(hardware: HardwareAddress, medium: Medium) -> bool {
     false
 }
 
-/// The socket that receives what is sent to the node.
-fn receiver<'a>(
-    about: &'a mut [udp::PacketMetadata],
-    bytes: &'a mut [u8],
+/// A socket for datagrams at a port which is not zero.
+#[inline(never)] // It is long, and called from three places.
+fn add_datagrams<'a>(
+    sockets: &mut SocketSet<'a>,
     port: u16,
-) -> Result<udp::Socket<'a>, SetupError> {
-    let mut socket = udp::Socket::new(udp::PacketBuffer::new(about, bytes), no_packets());
-    socket.bind(port).map_err(|_| SetupError::Port)?;
-    Ok(socket)
-}
-
-fn no_packets<'a>() -> udp::PacketBuffer<'a> {
-    udp::PacketBuffer::new(&mut [][..], &mut [][..])
+    received: Option<Room<'a>>,
+    sent: Option<Room<'a>>,
+) -> SocketHandle {
+    let mut socket = udp::Socket::new(packets(received), packets(sent));
+    // It is closed, and there is a port: it cannot fail.
+    let _ = socket.bind(port);
+    sockets.add(socket)
 }

@@ -76,7 +76,11 @@ impl<H: Hardware> Console<H> {
 
     /// A decimal number after a space.
     pub(crate) fn number(self, value: u64) -> Self {
-        let mut digits = [b' '; 21];
+        self.text(" ").digits(value)
+    }
+
+    fn digits(self, value: u64) -> Self {
+        let mut digits = [0; 20];
         let mut rest = value;
         let mut begin = digits.len();
         for (at, digit) in digits.iter_mut().enumerate().rev() {
@@ -88,8 +92,7 @@ impl<H: Hardware> Console<H> {
                 break;
             }
         }
-        self.bytes(b" ")
-            .bytes(digits.get(begin..).unwrap_or_default())
+        self.bytes(digits.get(begin..).unwrap_or_default())
     }
 
     /// A name with its fingerprint, after a space.
@@ -104,24 +107,11 @@ impl<H: Hardware> Console<H> {
         let mut separator = " ";
         if let IpAddr::V4(ip) = addr.ip() {
             for byte in ip.octets() {
-                self.text(separator).digits(u16::from(byte));
+                self.text(separator).digits(byte.into());
                 separator = ".";
             }
         }
-        self.text(":").digits(addr.port())
-    }
-
-    fn digits(self, value: u16) -> Self {
-        let mut unit = 10_000;
-        while unit > 1 && value < unit {
-            unit /= 10;
-        }
-        while unit > 0 {
-            let [digit, _] = (value / unit % 10).to_le_bytes();
-            self.bytes(&[b'0' + digit]);
-            unit /= 10;
-        }
-        self
+        self.text(":").digits(addr.port().into())
     }
 
     pub(crate) fn end(self) {

@@ -1,5 +1,5 @@
-//! Copying and filling memory, as the compiler asks for it: `memcpy`, `memmove`, and the names that Arm's run-time ABI gives
-//! them. Short loops in the place of the compiler's own, which are unrolled: 2.8 KB of flash less.
+//! Copying, filling and comparing memory, as the compiler asks for it: `memcpy`, `memmove`, `memcmp`, and the names that Arm's
+//! run-time ABI gives them. Short loops in the place of the compiler's own, which are unrolled: 2.9 KB of flash less.
 //!
 //! In assembly, since a compiler that meets a loop which copies makes it a call of `memcpy`.
 
@@ -98,5 +98,28 @@ __aeabi_memset8:
     strb r2, [r0], #1
     b 3b
     .size __aeabi_memclr, . - __aeabi_memclr
+"
+);
+
+core::arch::global_asm!(
+    "
+    .section .text.strandline_compare, \"ax\", %progbits
+    .syntax unified
+    .thumb
+    .global memcmp
+    .type memcmp, %function
+memcmp:
+    // r0 and r1: what; r2: how many bytes. Mostly ids, which differ in the first byte or not at all.
+    mov r12, r0
+1:  subs r2, #1
+    blo 2f
+    ldrb r0, [r12], #1
+    ldrb r3, [r1], #1
+    subs r0, r3
+    beq 1b
+    bx lr
+2:  movs r0, #0
+    bx lr
+    .size memcmp, . - memcmp
 "
 );

@@ -10,6 +10,8 @@ mod commands;
 mod console;
 #[cfg(target_arch = "arm")]
 mod copy;
+#[cfg(target_arch = "arm")]
+mod divide;
 mod hardware;
 mod memory;
 mod registers;
@@ -26,7 +28,7 @@ use strandline_core::node::Node;
 use strandline_core::output::Restored;
 use strandline_core::plan::Plan;
 use strandline_core::rng::Seed;
-use strandline_core::time::Instant;
+use strandline_core::time::{Instant, earliest};
 use strandline_core::wire::NetworkId;
 pub use strandline_smoltcp::sockets_for;
 use strandline_smoltcp::{Addresses, Memory, Sockets, Stack};
@@ -72,25 +74,17 @@ pub fn run<H: Hardware, const CONNECTIONS: usize, const SOCKETS: usize>(
         stack,
         ethernet,
         line,
-        settings,
+        settings: room,
     } = statics;
-    let console = Console::<H>::OPEN;
-    let started = begin(&mut clock, node, settings, console).and_then(|settings| {
+    let mut settings = Settings::UNTOLD;
+    let started = begin::<H>(&mut clock, node, room, &mut settings).and_then(|()| {
         restore(clock.now(), node, &settings)?;
-        let stack = connect(
-            clock.now(),
-            &settings,
-            node,
-            memory,
-            sockets,
-            stack,
-            ethernet,
-        )?;
-        Ok((stack, settings))
+        let now = clock.now();
+        connect(now, &settings, node, memory, sockets, stack, ethernet)
     });
     match started {
-        Ok((stack, settings)) => turn::<H>(stack, ethernet, &mut clock, line, &settings),
-        Err(wrong) => halt(console, wrong),
+        Ok(stack) => turn::<H>(stack, ethernet, &mut clock, line, &settings),
+        Err(wrong) => halt::<H>(wrong),
     }
 }
 
@@ -153,9 +147,9 @@ fn turn<H: Hardware>(
     let mut join_at = clock.now();
     loop {
         let now = clock.now();
-        if now >= join_at && settings.joins.iter().any(Option::is_some) {
+        if now >= join_at {
             join_at = now.after_s(REJOIN_S);
-            if stack.node().peers().next().is_none() {
+            if is_alone(stack, settings) {
                 for join in settings.joins.iter().flatten() {
                     // Busy: it is tried again.
                     let _ = stack.node_mut().join(now, (*join).into(), WITHIN_MS);
@@ -166,14 +160,18 @@ fn turn<H: Hardware>(
             commands::take::<H>(now, stack, clock, ethernet, text);
         }
         let wake = stack.poll(now, ethernet);
-        let joined = stack.node().peers().next().is_some();
-        let alone = !joined && settings.joins.iter().any(Option::is_some);
-        clock.sleep_until(match wake {
-            Some(wake) if alone => Some(wake.min(join_at)),
-            None if alone => Some(join_at),
-            wake => wake,
-        });
+        let join = is_alone(stack, settings).then_some(join_at);
+        clock.sleep_until(earliest(wake, join));
     }
+}
+
+/// Whether the board has found nobody of those whom it knows to join through.
+#[inline(never)]
+fn is_alone<H: Hardware>(
+    stack: &Stack<'static, H::Plan, Console<H>>,
+    settings: &Settings<'_>,
+) -> bool {
+    settings.joins.iter().any(Option::is_some) && stack.node().peers().next().is_none()
 }
 
 /// Reads the settings and starts the node by them. Functions of their own, as [`connect`].
@@ -182,12 +180,12 @@ fn begin<H: Hardware>(
     clock: &mut H::Clock,
     node: &mut Node<H::Plan>,
     room: &'static mut [u8; SETTINGS_LEN_MAX],
-    console: Console<H>,
-) -> Result<Settings<'static>, &'static str> {
-    let mut settings = settings::parse(settings::line(room))?;
+    settings: &mut Settings<'static>,
+) -> Result<(), &'static str> {
+    settings.read(settings::line(room))?;
     settings.starts = memory::count_start();
     let cause = H::reset_cause();
-    console
+    Console::<H>::OPEN
         .text("start")
         .number(settings.starts.into())
         .number(cause.into())
@@ -198,8 +196,7 @@ fn begin<H: Hardware>(
         node: secret("strandline/firmware/node"),
         name: Name::parse(settings.name).map_err(|_| "name")?,
     };
-    start::<H>(clock.now(), node, identity, &settings)?;
-    Ok(settings)
+    start::<H>(clock.now(), node, identity, settings)
 }
 
 #[inline(never)]
@@ -241,8 +238,11 @@ fn fresh<H: Hardware>(settings: &Settings<'_>, domain: &str) -> Seed {
 }
 
 /// Says which setting is wrong, once, and sleeps for good.
-fn halt<H: Hardware>(console: Console<H>, wrong: &str) -> ! {
-    console.text("halted: setting ").text(wrong).end();
+fn halt<H: Hardware>(wrong: &str) -> ! {
+    Console::<H>::OPEN
+        .text("halted: setting ")
+        .text(wrong)
+        .end();
     H::stop_watchdog();
     loop {
         H::sleep();

@@ -42,9 +42,9 @@ pub struct Settings<'s> {
     pub starts: u32,
 }
 
-/// Reads a line; `Err` is the key that is missing or whose value cannot be read.
-pub fn parse(line: &str) -> Result<Settings<'_>, &str> {
-    let mut settings = Settings {
+impl<'s> Settings<'s> {
+    /// Nothing was said.
+    pub const UNTOLD: Self = Self {
         name: "",
         seed: [0; 32],
         addr: (Ipv4Addr::UNSPECIFIED, 0),
@@ -58,24 +58,28 @@ pub fn parse(line: &str) -> Result<Settings<'_>, &str> {
         new: false,
         starts: 0,
     };
-    for word in line.split_ascii_whitespace() {
-        // The emulator's first word is the program.
-        if let Some((key, value)) = cut(word, b'=') {
-            set(&mut settings, key, value).ok_or(key)?;
+
+    /// Reads a line; `Err` is the key that is missing or whose value cannot be read.
+    pub fn read(&mut self, line: &'s str) -> Result<(), &'s str> {
+        for word in line.split_ascii_whitespace() {
+            // The emulator's first word is the program.
+            if let Some((key, value)) = cut(word, b'=') {
+                set(self, key, value).ok_or(key)?;
+            }
         }
-    }
-    match &settings {
-        Settings { name: "", .. } => Err("name"),
-        Settings { seed, .. } if *seed == [0; 32] => Err("seed"),
-        Settings { addr: (ip, _), .. } if ip.is_unspecified() => Err("addr"),
-        _ => Ok(settings),
+        match self {
+            Self { name: "", .. } => Err("name"),
+            Self { seed, .. } if *seed == [0; 32] => Err("seed"),
+            Self { addr: (ip, _), .. } if ip.is_unspecified() => Err("addr"),
+            _ => Ok(()),
+        }
     }
 }
 
 fn set<'s>(settings: &mut Settings<'s>, key: &str, value: &'s str) -> Option<()> {
     match key {
         "name" => settings.name = value,
-        "seed" => settings.seed = hex(value)?,
+        "seed" => hex(value, &mut settings.seed)?,
         "addr" => {
             let (address, bits) = cut(value, b'/')?;
             let bits = number(bits.as_bytes()).filter(|bits| *bits <= 32)?;
@@ -83,7 +87,7 @@ fn set<'s>(settings: &mut Settings<'s>, key: &str, value: &'s str) -> Option<()>
         }
         "router" => settings.router = Some(ip(value)?),
         "join" => *settings.joins.iter_mut().find(|join| join.is_none())? = Some(socket(value)?),
-        "mac" => settings.mac = Some(hex(value)?),
+        "mac" => hex(value, settings.mac.insert([0; 6]))?,
         "ntp" => settings.ntp = Some(socket(value)?),
         "net" => settings.network = value,
         "port" => settings.port = u16::try_from(number(value.as_bytes())?).ok()?,
@@ -127,23 +131,17 @@ fn number(digits: &[u8]) -> Option<u32> {
     })
 }
 
-fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|d| u8::try_from(d).ok())
-    };
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    let mut bytes = [0; N];
-    if pairs.len() != N {
+fn hex(text: &str, bytes: &mut [u8]) -> Option<()> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * bytes.len() {
         return None;
     }
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
+    for (place, digit) in digits.iter().enumerate() {
+        let digit = u8::try_from(char::from(*digit).to_digit(16)?).ok()?;
+        let byte = bytes.get_mut(place / 2)?;
+        *byte = *byte << 4 | digit;
     }
-    Some(bytes)
+    Some(())
 }
 
 /// The line of settings, into `room`: the debugger's if there is one, else flash.
@@ -152,8 +150,8 @@ pub fn line(room: &mut [u8; LINE_LEN_MAX]) -> &str {
     let len = from_debugger(room);
     #[cfg(not(feature = "semihosting"))]
     let len = from_flash(room);
-    let line = room.get(..len).map(core::str::from_utf8);
-    line.and_then(Result::ok).unwrap_or_default()
+    let line = room.get(..len).unwrap_or_default();
+    core::str::from_utf8(line).unwrap_or_default()
 }
 
 /// What stands on the last page of flash, up to the first byte that is no text.

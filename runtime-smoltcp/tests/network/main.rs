@@ -95,6 +95,38 @@ fn a_lossy_link_delays_and_loses_nothing() {
     assert_eq!(read, texts);
 }
 
+/// Reads what one station posted when so many requests for a stream are lost: the posts, whether that was all, and how long
+/// it took in ms.
+fn read_with_lost_requests(requests: usize) -> (Vec<(String, String, Via)>, bool, u64) {
+    let mut world = World::joined(2);
+    follow(&mut world, 1, 0);
+    world.command(0, |now, node| node.post(now, "ebb").unwrap());
+    // No stream is open any more, and the reader has not yet read of its own accord.
+    world.run_for_ms(40_000);
+    world.weather.lost_requests = requests;
+    let began = world.now;
+    let (posts, complete) = timeline(&mut world, 1);
+    assert!(
+        world.weather.lost_requests < requests,
+        "a stream was opened"
+    );
+    (posts, complete, world.now.since_ms(began))
+}
+
+#[test]
+fn a_lost_request_for_a_stream_is_repeated_before_the_stream_is_given_up() {
+    let (posts, complete, took_ms) = read_with_lost_requests(1);
+    assert_eq!(posts, [(name(0), "ebb".into(), Via::Author)]);
+    assert!(complete && took_ms < 1_000, "it took {took_ms} ms");
+}
+
+#[test]
+fn one_who_answers_no_request_for_a_stream_costs_a_read_little_time() {
+    let (posts, complete, took_ms) = read_with_lost_requests(usize::MAX);
+    assert_eq!((posts, complete), (Vec::new(), false));
+    assert!(took_ms < 3_000, "it took {took_ms} ms");
+}
+
 #[test]
 fn a_stream_that_is_full_goes_on_when_there_is_room() {
     let mut world = World::joined(3);

@@ -36,6 +36,8 @@ struct Flying {
 pub struct Weather {
     /// Percent of the frames that are lost.
     pub loss: u64,
+    /// So many more requests for a stream are lost.
+    pub lost_requests: usize,
     /// This station is switched off when so many more segments of streams have passed: none if 0.
     pub cut: (usize, usize),
 }
@@ -296,6 +298,11 @@ impl World {
             }
         }
         self.watch(from, frame);
+        let requests = matches!(frames::segment(frame), Some((_, true)));
+        if requests && self.weather.lost_requests > 0 {
+            self.weather.lost_requests -= 1;
+            return;
+        }
         for index in 0..self.stations.len() {
             let meant = index != from && self.is_for(index, frame);
             if meant && self.draw() % 100 >= self.weather.loss {

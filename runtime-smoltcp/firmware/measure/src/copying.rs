@@ -1,5 +1,6 @@
-//! Whether the firmware's own loops copy and fill memory as they must, whatever the length, the alignment and the overlap.
+//! Whether the firmware's own loops copy, fill and compare memory as they must, whatever the length, the alignment and the overlap.
 
+use core::cmp::Ordering;
 use core::hint::black_box;
 
 /// The memory that things are copied in.
@@ -52,5 +53,23 @@ pub fn check() {
             let is_new = |at: usize| (from..from + len).contains(&at);
             bytes.expect(|at| if is_new(at) { 0xc3 } else { pattern(at) });
         }
+        compare(len);
+    }
+}
+
+/// Compares texts of this length that are equal, and that differ in one byte.
+fn compare(len: usize) {
+    let (low, mut high) = ([0x7f; LONGEST], [0x7f; LONGEST]);
+    let order = |one: &[u8; LONGEST], other: &[u8; LONGEST]| {
+        let cut = black_box(len);
+        black_box(one)[..cut].cmp(&black_box(other)[..cut])
+    };
+    assert_eq!(order(&low, &high), Ordering::Equal, "{len} bytes");
+    for at in 0..len {
+        // The sign is that of bytes, not of signed ones.
+        high[at] = 0x80;
+        assert_eq!(order(&low, &high), Ordering::Less, "{len} bytes, {at}");
+        assert_eq!(order(&high, &low), Ordering::Greater, "{len} bytes, {at}");
+        high[at] = 0x7f;
     }
 }

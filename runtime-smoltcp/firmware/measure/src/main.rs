@@ -7,6 +7,7 @@
 #![no_main]
 
 mod copying;
+mod dividing;
 
 use core::hint::black_box;
 use core::net::SocketAddr;
@@ -206,6 +207,7 @@ fn main() -> ! {
     static mut NODES: [Node<Board>; 2] = [const { Node::unstarted() }; 2];
     static mut OUTBOXES: [Outbox; 2] = [const { Outbox::EMPTY }; 2];
     copying::check();
+    dividing::check();
     let ([left, right], [sent_left, sent_right]) = (NODES, OUTBOXES);
     let addr = |host| SocketAddr::from(([10, 0, 0, host], 7827));
     let mut places = [
