@@ -338,25 +338,35 @@ impl<P: Plan> Log<P> {
         }
     }
 
-    /// The signed head, fresh enough: signed anew when the newest shown post changed, else for its date at most once a
-    /// second. `None` while mute and none was signed, or when the store has no room for it.
-    pub fn head<'a>(
+    /// Signs the head anew when the newest shown post changed, else for its date at most once a second; not while mute.
+    ///
+    /// # Errors
+    /// How many bytes it takes: the store has no room for them, and nothing of the old head any more.
+    pub fn renew_head(
         &mut self,
         now: Instant,
         me: &mut Me<P>,
         people: &People<P>,
-        posts: &'a mut Posts<P>,
-    ) -> Option<&'a [u8]> {
-        let kept = posts.record(self.head).is_some();
+        posts: &mut Posts<P>,
+    ) -> Result<(), usize> {
+        let kept = self.kept_head(posts).is_some();
         let old = now.since_ms(self.head_signed) >= HEAD_MS;
         if !kept || self.head_stale || old {
             let mut buf = [0; RECORD_LEN_MAX];
             if let Some(len) = self.sign_head(now, me, people, &mut buf) {
-                self.head = posts.put_record(self.head, buf.get(..len)?);
+                self.head = posts.put_record(self.head, buf.get(..len).unwrap_or_default());
+                if self.kept_head(posts).is_none() {
+                    return Err(len);
+                }
                 self.head_signed = now;
                 self.head_stale = false;
             }
         }
+        Ok(())
+    }
+
+    /// The head as it was signed last; `None` when none was, or the store had no room for it.
+    pub fn kept_head<'a>(&self, posts: &'a Posts<P>) -> Option<&'a [u8]> {
         posts.record(self.head)
     }
 

@@ -168,10 +168,23 @@ impl<P: Plan> State<P> {
         }
     }
 
+    /// Sees to it that the own signed head is fresh enough to be sent. Without it nobody is told of a post: room for it goes
+    /// before profiles, copies, and the oldest own posts.
+    #[inline(never)] // Called from two places: shorter on a board.
+    pub fn renew_head(&mut self, now: Instant) {
+        for _ in 0..2 {
+            let (me, people) = (&mut self.me, &self.people);
+            let Err(len) = self.log.renew_head(now, me, people, &mut self.posts) else {
+                return;
+            };
+            self.make_room(len);
+        }
+    }
+
     /// The own signed head, fresh enough to be sent.
     pub fn head(&mut self, now: Instant) -> Option<&[u8]> {
-        self.log
-            .head(now, &mut self.me, &self.people, &mut self.posts)
+        self.renew_head(now);
+        self.log.kept_head(&self.posts)
     }
 
     /// Everything up to `up_to` is durable.

@@ -5,10 +5,11 @@ extern crate alloc;
 
 use super::*;
 use crate::output::Restored;
-use crate::plan::Board;
+use crate::plan::{Board, Plan};
+use crate::timeline::state::State;
 use crate::timeline::testing::{self, DATE_MS, Disk, Tested, at, publish, shown};
 
-fn head_of(state: &mut Tested, now: Instant) -> (u64, u64, u64) {
+fn head_of<P: Plan>(state: &mut State<P>, now: Instant) -> (u64, u64, u64) {
     let record = Record::decode(state.head(now).unwrap()).unwrap();
     let head = Log::<crate::plan::Server>::read_head(&record).unwrap();
     (head.last, head.reserved, head.confirmed_ms)
@@ -218,7 +219,7 @@ fn texts_are_limited_and_not_blank() {
 
 #[test]
 fn a_board_with_storage_never_drops_own_posts() {
-    let mut state: crate::timeline::state::State<Board> = testing::fresh(1);
+    let mut state: State<Board> = testing::fresh(1);
     let text = "x".repeat(512);
     let mut appended = 0;
     let refused = loop {
@@ -236,8 +237,7 @@ fn a_board_with_storage_never_drops_own_posts() {
 
 #[test]
 fn a_board_without_storage_drops_the_oldest_confirmed_posts() {
-    let mut state: crate::timeline::state::State<Board> =
-        testing::unready(1, Durability::Holders(1));
+    let mut state: State<Board> = testing::unready(1, Durability::Holders(1));
     state.restored_all(Restored::Fresh).unwrap();
     for seq in 1..=40 {
         assert_eq!(state.post(at(1), "short").unwrap().seq, seq);
@@ -252,6 +252,39 @@ fn a_board_without_storage_drops_the_oldest_confirmed_posts() {
     assert!(state.log.len() >= KEPT_MIN && state.log.len() < 40);
     let newest = state.log.own_posts(&state.posts).next().unwrap();
     assert_eq!(newest.seq, 40);
+}
+
+#[test]
+fn a_head_finds_room_where_copies_have_taken_all_there_was() {
+    let mut state: State<Board> = testing::unready(1, Durability::Holders(1));
+    state.restored_all(Restored::Fresh).unwrap();
+    state.post(at(1), "mine").unwrap();
+    let reserving = state.log.reserving();
+    state
+        .log
+        .on_reserved(&state.me, &state.posts, &mut state.persists, reserving);
+    assert_eq!(head_of(&mut state, at(1)).0, 1);
+    let mut other: Tested = testing::fresh(2);
+    for n in 1..=40 {
+        publish(at(n), &mut other, &"x".repeat(13));
+    }
+    let head = other.head(at(40)).unwrap().to_vec();
+    let offer = crate::timeline::copies::Offer {
+        head: &head,
+        sent: at(40),
+        remaining_ms: 10_000,
+    };
+    assert!(state.offer_head(at(40), &offer).is_ok());
+    for post in shown(&other) {
+        if state.offer_post(at(40), &post).is_err() {
+            break;
+        }
+    }
+    let (_, before) = state.posts.used();
+    assert!(before + 50 > 2_880, "{before} bytes of 2,880 are in use");
+    // One who holds the post is named in the head, which takes 50 bytes more.
+    crate::timeline::people::tests::confirm(&mut state, 1);
+    assert_eq!(head_of(&mut state, at(42)).0, 1);
 }
 
 #[test]

@@ -291,8 +291,8 @@ impl<P: Plan> Exchange<P> {
     ) -> Option<usize> {
         let (own, network) = (serving.author == state.me.user(), state.me.network());
         let (head, remaining_ms) = if own {
-            let (me, people) = (&mut state.me, &state.people);
-            let head = state.log.head(self.now, me, people, &mut state.posts);
+            state.renew_head(self.now);
+            let head = state.log.kept_head(&state.posts);
             (head, u64::from(state.me.keep_ms()))
         } else {
             let view = state.copies.view(self.now, &state.posts, &serving.author);
