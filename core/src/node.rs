@@ -470,8 +470,13 @@ mod tests {
             name: Name::parse("ann").unwrap(),
         };
         let listen = SocketAddr::from(([127, 0, 0, 1], 7827));
-        let config = Config::new(NetworkId(*b"test"), listen);
+        let mut config = Config::new(NetworkId(*b"test"), listen);
         let mut node = Box::new(Node::<P>::unstarted());
+        if !P::Uses::STORAGE {
+            let refused = node.start(now, identity.clone(), &Seed([3; 32]), &config);
+            assert_eq!(refused, Err(ConfigError::Durability));
+            config.durability = Durability::Holders(1);
+        }
         node.start(now, identity, &Seed([3; 32]), &config).unwrap();
         node.restored_all(now, Restored::Fresh).unwrap();
         node.post(now, "a post").unwrap();

@@ -38,8 +38,8 @@ pub trait Uses: 'static {
     /// is a message for this node, as unsupported.
     const TOOLKIT: bool;
     /// Whether the host stores what it is given: [`Output::Persist`](crate::output::Output::Persist). Without, it is given
-    /// nothing, posts are made durable by [`Durability::Holders`](crate::config::Durability::Holders) alone, and a node that
-    /// begins anew reads what it was from the network.
+    /// nothing, posts are made durable by [`Durability::Holders`](crate::config::Durability::Holders) alone (a start with
+    /// `Durability::Host`, which is the default, is refused), and a node that begins anew reads what it was from the network.
     const STORAGE: bool;
     /// Whether it gives every command of the timeline. Without, `whois`, `followers`, `following` and `leave` are refused
     /// likewise, and it is not told among whom a handle is ambiguous.

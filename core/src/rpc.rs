@@ -400,15 +400,14 @@ impl<P: Plan> Rpc<P> {
             shared: false,
             queued: true,
         };
-        if self.outgoing.is_full() {
-            // Of requests that were answered before they were sent again.
-            return Err(Full);
-        }
         let handle = self.pending.insert(pending).map_err(|_| Full)?;
-        // There is room: if memory lacks, it is sent at its time-out.
-        let queued = self.outgoing.push_back(handle).is_ok();
-        if let Some(pending) = self.pending.get_mut(handle) {
-            pending.queued = queued;
+        if self.outgoing.is_full() {
+            self.unqueue_answered();
+        }
+        if self.outgoing.push_back(handle).is_err() {
+            // Only when the allocator has no memory.
+            self.pending.discard(handle);
+            return Err(Full);
         }
         let rehash = |slot| {
             self.pending
@@ -419,6 +418,18 @@ impl<P: Plan> Rpc<P> {
             .insert(u64::from_be_bytes(transaction), handle.index(), rehash);
         self.wake.lower(deadline);
         Ok(())
+    }
+
+    /// Takes out of the queue what was answered before it was sent again: the queue is as long as the table.
+    #[inline(never)] // Seldom needed.
+    fn unqueue_answered(&mut self) {
+        for _ in 0..self.outgoing.len() {
+            if let Some(handle) = self.outgoing.pop_front()
+                && self.pending.get(handle).is_some()
+            {
+                let _ = self.outgoing.push_back(handle);
+            }
+        }
     }
 
     /// Whether a ping to a stranger at `addr` is under way already, so that no other is needed: its answer is

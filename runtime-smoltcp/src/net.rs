@@ -23,7 +23,8 @@ use crate::lanes::Lanes;
 const ASKERS_YIELD_FOR: Duration = Duration::from_secs(30);
 /// smoltcp repeats a request for a stream, a SYN, after a second; in that time core gives the stream up. So requests are
 /// made so many µs earlier by smoltcp's clock, and the answers come as much earlier: one that was lost is repeated when
-/// half of the time is left.
+/// half of the time is left. Where the hardware address has to be asked for first, that leaves earlier in the request's place,
+/// and the request at its usual time.
 const REQUESTS_EARLIER_US: u64 = 500_000;
 
 /// What did not work out, since the start.

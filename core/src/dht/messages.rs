@@ -249,7 +249,7 @@ impl<P: Plan> Dht<P> {
             return true;
         };
         if let Some((head, _)) = self.parked.get(blob).and_then(Head::of) {
-            if Self::TOOLKIT && head.from.id == self.id {
+            if head.from.id == self.id {
                 if matches!(
                     self.ops.get(head.op()).map(|op| &op.job),
                     Some(Job::Send(_))

@@ -233,7 +233,7 @@ impl<P: Plan> Dht<P> {
     /// [`Event::Contact`](crate::output::Event::Contact) for each, nearest first.
     ///
     /// # Errors
-    /// [`Busy`].
+    /// [`Busy`], also for the application of a plan that is no [toolkit](crate::plan::Uses::TOOLKIT).
     pub fn find(
         &mut self,
         now: Instant,
@@ -242,6 +242,9 @@ impl<P: Plan> Dht<P> {
         within_ms: u32,
     ) -> Result<OpId, Busy> {
         self.catch_up(now);
+        if !Self::TOOLKIT && owner == Owner::Application {
+            return Err(Busy);
+        }
         self.begin(Some(owner), key, within_ms, Job::Find)
     }
 
@@ -252,7 +255,7 @@ impl<P: Plan> Dht<P> {
     /// of the records of others there are those that lie on the way. Values beyond the plan's room for them are left out, and the result is not complete.
     ///
     /// # Errors
-    /// [`Busy`].
+    /// [`Busy`], as for [`find`](Self::find).
     pub fn get(
         &mut self,
         now: Instant,
@@ -264,6 +267,7 @@ impl<P: Plan> Dht<P> {
     ) -> Result<OpId, Busy> {
         self.catch_up(now);
         let kinds = match owner {
+            Owner::Application if !Self::TOOLKIT => return Err(Busy),
             Owner::Application => Kinds::of(&[Kind::Value]),
             Owner::Timeline(_) => kinds,
         };
@@ -303,7 +307,8 @@ impl<P: Plan> Dht<P> {
     /// room for it. Ids are not proven: who answers under one at its address counts as that node.
     ///
     /// # Errors
-    /// [`Busy`], also when the message is over [`MESSAGE_LEN_MAX`] bytes or there is no room to keep it.
+    /// [`Busy`], also when the message is over [`MESSAGE_LEN_MAX`] bytes or there is no room to keep it, and with a plan that
+    /// is no [toolkit](crate::plan::Uses::TOOLKIT).
     pub fn send(
         &mut self,
         now: Instant,
@@ -314,7 +319,7 @@ impl<P: Plan> Dht<P> {
     ) -> Result<OpId, Busy> {
         self.catch_up(now);
         self.room_for(Some(owner))?;
-        if bytes.len() > MESSAGE_LEN_MAX {
+        if !Self::TOOLKIT || bytes.len() > MESSAGE_LEN_MAX {
             return Err(Busy);
         }
         let (key, to_node) = match to {

@@ -23,9 +23,12 @@ impl<P: Plan> Dht<P> {
     /// read is found sooner, in copies on the way to its holders.
     ///
     /// # Errors
-    /// [`Busy`].
+    /// [`Busy`], as for [`find`](Self::find).
     pub fn get_value(&mut self, now: Instant, key: Key, within_ms: u32) -> Result<OpId, Busy> {
         self.catch_up(now);
+        if !Self::TOOLKIT {
+            return Err(Busy);
+        }
         self.make_room(ID_BYTES + PAYLOAD_LEN_MAX);
         let get = Get {
             kinds: Kinds::of(&[Kind::Value]),

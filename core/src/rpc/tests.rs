@@ -1,5 +1,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+extern crate alloc;
+
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::*;
@@ -63,6 +66,35 @@ fn an_answer_counts_once_and_only_from_the_address_that_was_asked() {
     let again = caller.rpc.answered(now, &addr(1), sent.transaction);
     assert_eq!(again, Err(Rule::Unsolicited));
     assert_eq!(caller.rpc.usage().0, 0);
+}
+
+#[test]
+fn what_was_answered_before_it_was_sent_again_keeps_nobody_out_of_the_queue() {
+    let mut caller = Caller::new();
+    let (fits, now) = (u8::try_from(caller.rpc.usage().1).unwrap(), START);
+    for last in 1..=fits {
+        let Caller { rpc, rng } = &mut caller;
+        assert_eq!(
+            rpc.request(now, rng, peer(last), Tag::Probe, Repeat::Once),
+            Ok(())
+        );
+    }
+    let of_third = |rpc: &Rpc<Board>| {
+        let mut pending = rpc.pending.iter().map(|(_, pending)| pending);
+        pending
+            .find(|p| p.peer.addr == addr(3))
+            .unwrap()
+            .transaction
+    };
+    let third = of_third(&caller.rpc);
+    assert!(caller.rpc.answered(now, &addr(3), third).is_ok());
+    assert!(caller.rpc.has_room());
+    let Caller { rpc, rng } = &mut caller;
+    let begun = rpc.request(now, rng, peer(9), Tag::Probe, Repeat::Once);
+    assert_eq!(begun, Ok(()));
+    let sent: Vec<_> = core::iter::from_fn(|| rpc.pop_outgoing().map(|p| p.peer.addr)).collect();
+    let others = (1..=fits).filter(|&last| last != 3).chain([9]);
+    assert_eq!(sent, others.map(addr).collect::<Vec<_>>());
 }
 
 #[test]

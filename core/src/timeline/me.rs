@@ -151,7 +151,8 @@ impl<P: Plan> Me<P> {
         self.fanout
     }
 
-    /// What makes a post durable: a holder, where that was to be a storage that the plan does not have.
+    /// What makes a post durable. With a plan without storage never that: [`Node::start`](crate::node::Node::start) refuses it,
+    /// and what is only for it is not in a board's image.
     #[must_use]
     pub fn durability(&self) -> Durability {
         if P::Uses::STORAGE || self.durability != Durability::Host {

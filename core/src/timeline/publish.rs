@@ -68,7 +68,7 @@ enum Fate {
 /// When one record is due.
 #[derive(Clone, Copy, Debug)]
 struct Task {
-    /// `None`: it is being put, or not before something changes.
+    /// Never: it is being put, or not before something changes.
     due: Deadline,
     /// When it was stored last.
     stored: Instant,

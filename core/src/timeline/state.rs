@@ -172,13 +172,17 @@ impl<P: Plan> State<P> {
     /// before profiles, copies, and the oldest own posts.
     #[inline(never)] // Called from two places: shorter on a board.
     pub fn renew_head(&mut self, now: Instant) {
-        for _ in 0..2 {
-            let (me, people) = (&mut self.me, &self.people);
-            let Err(len) = self.log.renew_head(now, me, people, &mut self.posts) else {
-                return;
-            };
+        if let Err(len) = self.try_head(now) {
             self.make_room(len);
+            // Own posts that nobody has confirmed may leave no room: then the author is busy until somebody has.
+            let _ = self.try_head(now);
         }
+    }
+
+    #[inline(never)] // As above.
+    fn try_head(&mut self, now: Instant) -> Result<(), usize> {
+        let (me, people) = (&mut self.me, &self.people);
+        self.log.renew_head(now, me, people, &mut self.posts)
     }
 
     /// The own signed head, fresh enough to be sent.

@@ -122,7 +122,7 @@ pub struct Query {
     stage: Stage,
     end: End,
     until: Instant,
-    /// When the stage's operation is to be begun; `None`: it is under way, or there is none.
+    /// When the stage's operation is to be begun; never: it is under way, or there is none.
     due: Deadline,
     resolution: Option<ResolutionId>,
     chosen_by: ChosenBy,
