@@ -1,8 +1,8 @@
 //! Comparing: what this node says when a holder tells it what lies with that.
 //!
 //! Owns the answer alone: which of the records told this node lacks and would take, and which it holds too; and which of
-//! two records of a slot is the newer. Asking, and what follows from the answer, is `repair`'s. Invariants: nothing changes here; one datagram costs a bounded number of
-//! hashes, whatever it tells.
+//! two records of a slot is the newer. Asking, and what follows from the answer, is `repair`'s. Invariants: nothing
+//! changes here; one datagram costs a bounded number of hashes, whatever it tells.
 
 use crate::id::Key;
 use crate::overlay::Overlay;

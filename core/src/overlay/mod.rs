@@ -381,6 +381,20 @@ pub struct Spare {
     bucket: u8,
 }
 
+impl Spare {
+    /// The contact that it becomes, as one that answered just now.
+    fn entry(&self, now: Instant) -> Entry {
+        Entry {
+            contact: self.contact,
+            token: self.token,
+            rtt: self.rtt,
+            seen_s: seconds(now),
+            bucket: self.bucket,
+            neighbour: false,
+        }
+    }
+}
+
 /// The whole seconds of an instant.
 #[inline(never)] // Called from many places: shorter on a board.
 fn seconds(now: Instant) -> u32 {

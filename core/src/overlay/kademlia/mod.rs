@@ -209,7 +209,12 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Overla
             .position(|entry| entry.contact.addr == contact.addr);
         let gone = earlier.and_then(|place| self.remove(place));
         let bucket = self.bucket_of(&contact.id);
-        let seen_s = seconds(now);
+        let newcomer = Spare {
+            contact,
+            token,
+            rtt,
+            bucket,
+        };
         let down = match self.room(&contact.id, bucket) {
             Room::Free => None,
             Room::Of(place) => self.remove(place),
@@ -218,15 +223,10 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Overla
                     self.spares.remove(0);
                 }
                 // Full only when the plan has no places at all: then it is forgotten.
-                let _ = self.spares.push(Spare {
-                    contact,
-                    token,
-                    rtt,
-                    bucket,
-                });
+                let _ = self.spares.push(newcomer);
                 let oldest = oldest.and_then(|place| self.entries.get(place));
                 let probe = oldest
-                    .filter(|entry| seen_s.saturating_sub(entry.seen_s) >= FRESH_S)
+                    .filter(|entry| seconds(now).saturating_sub(entry.seen_s) >= FRESH_S)
                     .map(Entry::peer);
                 return Change {
                     added: None,
@@ -235,17 +235,7 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Overla
                 };
             }
         };
-        self.insert(
-            now,
-            Entry {
-                contact,
-                token,
-                rtt,
-                seen_s,
-                bucket,
-                neighbour: false,
-            },
-        );
+        self.insert(now, newcomer.entry(now));
         Change {
             added: Some(contact),
             down: gone.or(down),
@@ -431,25 +421,8 @@ impl<L: List<Entry>, S: List<Spare>, F: List<Silent>, G: Guide, W: Width> Kademl
             .rposition(|spare| spare.bucket == bucket);
         let spare = spare.and_then(|at| self.spares.remove(at));
         let added = spare.map(|spare| {
-            let Spare {
-                contact,
-                token,
-                rtt,
-                bucket,
-            } = spare;
-            let seen_s = seconds(now);
-            self.insert(
-                now,
-                Entry {
-                    contact,
-                    token,
-                    rtt,
-                    seen_s,
-                    bucket,
-                    neighbour: false,
-                },
-            );
-            contact
+            self.insert(now, spare.entry(now));
+            spare.contact
         });
         Change {
             added,

@@ -241,20 +241,9 @@ fn many_followers_are_found_and_swept_in_bounded_steps() {
     }
     let mut now = at(1);
     let mut calls = 0;
-    while state
-        .people
-        .next_deadline()
-        .get()
-        .is_some_and(|wake| wake <= now)
-    {
+    while state.people.next_deadline().is_due(now) {
         state.people.handle_timeout(now, &mut state.persists);
-        assert!(
-            state
-                .people
-                .next_deadline()
-                .get()
-                .is_none_or(|wake| wake > now)
-        );
+        assert!(!state.people.next_deadline().is_due(now));
         now = now.after_ms(1);
         calls += 1;
     }
